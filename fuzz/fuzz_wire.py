@@ -1,0 +1,261 @@
+"""Bytes into every decoder of x402core/wire: a value or the one declared error comes out, nothing else.
+
+    python fuzz/fuzz_wire.py --runs 100000 --seed 1      random mutations of valid documents; no dependencies
+    python fuzz/fuzz_wire.py --atheris [libFuzzer args]  coverage-guided, if atheris is installed
+
+The first byte of an input chooses the decoder.  What a decoder accepts is encoded and decoded once more and must be the
+same value: no peer can send a document that we would hand on as another.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import sys
+import time
+from base64 import b64decode, b64encode
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from x402core.errors import LocalProtocolError, RemoteProtocolError, Reply
+from x402core.events import (
+    Challenge,
+    Dialect,
+    Eip2612Permit,
+    Eip3009Permit,
+    Method,
+    Offer,
+    Payment,
+    Receipt,
+    Resource,
+    ResponseHead,
+    Settled,
+    SettleMode,
+    Token,
+)
+from x402core.ledger import Attempt, SettlementRecord
+from x402core.values import Address, Amount, Hash32, Millis, Network, Seconds
+from x402core.wire import http, journal, permit_token, v2
+from x402core.wire.json import dumps, loads
+
+NOW = Seconds(1_800_000_000)
+WHEN = "2026-09-01T12:00:00Z"
+PARTY = Address("0x" + "ab" * 20)
+HASH = Hash32("0x" + "cd" * 32)
+CHAIN = Network("eip155:84532")
+V2 = Offer(Dialect.V2, Method.EIP3009, CHAIN, PARTY, Amount(10000), PARTY, Seconds(60), "USDC", "2")
+TOKEN = replace(
+    V2, dialect=Dialect.PERMIT_TOKEN, method=Method.EIP2612, decimals=6, symbol="USDC", settle=SettleMode.BACKGROUND
+)
+CHALLENGE = Challenge((V2, TOKEN), "Payment required", Resource("https://a.example/b"), "/token", {"x": {"info": [None, 1]}})
+P3009 = Eip3009Permit(CHAIN, PARTY, PARTY, PARTY, Amount(10000), Seconds(0), Seconds(NOW + 60), HASH, b"\x1b" * 65)
+P2612 = Eip2612Permit(CHAIN, PARTY, PARTY, PARTY, Amount(10000), 7, Seconds(NOW + 60), b"\x1b" * 65)
+SETTLED = Settled(HASH, CHAIN, PARTY, Amount(10000), 12, (HASH,))
+RECORD = SettlementRecord(
+    P3009, V2, 1, Millis(1), (Attempt((1,), 2, 1, (b"raw",), (HASH,), Millis(2)),), sent=True, outcome=SETTLED
+)
+
+
+@dataclass(frozen=True)
+class Target:
+    """A decoder of bytes, the encoder that undoes it (None: nothing to undo), the errors it may raise, a valid input."""
+
+    decode: Callable[[bytes], Any]
+    encode: Callable[[Any], bytes] | None
+    errors: tuple[type[Exception], ...]
+    seed: bytes
+    armoured: bool = False  # base64 of JSON: mutate the JSON, or nothing ever gets through
+
+
+def _text(data: bytes) -> str:
+    return data.decode("latin-1")
+
+
+def _body_402(challenge: Challenge) -> bytes:
+    return http.encode_402(challenge, created_at=WHEN).body
+
+
+def _body_of_offers(challenge: Challenge) -> bytes:
+    if any((offer.decimals or 0) > 77 for offer in challenge.offers):  # JSON of ours has 78 digits behind the point at most
+        return b""
+    return dumps(permit_token.encode_challenge(challenge, created_at=WHEN))
+
+
+def _decode_body_402(data: bytes) -> Challenge:
+    return http.decode_402(ResponseHead(402, (), data))
+
+
+def _decode_header_402(data: bytes) -> Challenge:
+    return http.decode_402(ResponseHead(402, ((v2.PAYMENT_REQUIRED, _text(data)),), b""))
+
+
+def _header_402(challenge: Challenge) -> bytes:
+    headers = dict(http.encode_402(replace(challenge, token_endpoint="/token"), created_at=WHEN).headers)
+    return headers[v2.PAYMENT_REQUIRED].encode()
+
+
+def _token_request(payment: Payment) -> bytes:
+    assert isinstance(payment.permit, Eip2612Permit)
+    return permit_token.encode_token_request(payment.permit, created_at=WHEN)
+
+
+def _token_reply(data: bytes) -> Token:
+    return permit_token.decode_token_reply(200, data, NOW)
+
+
+REMOTE = (RemoteProtocolError,)
+LOCAL = (LocalProtocolError,)
+TARGETS: dict[str, Target] = {
+    "v2.payment": Target(
+        lambda data: v2.decode_payment(_text(data)),
+        lambda payment: v2.encode_payment(payment).encode(),
+        REMOTE,
+        v2.encode_payment(Payment(P3009, V2, Resource("https://a.example/b"))).encode(),
+        armoured=True,
+    ),
+    "v2.receipt": Target(
+        lambda data: v2.decode_receipt(_text(data)),
+        None,  # a peer may say settlement_pending without a transaction; we may not
+        REMOTE,
+        v2.encode_receipt(Receipt(True, CHAIN, PARTY, HASH, Amount(10000))).encode(),
+        armoured=True,
+    ),
+    "http.header": Target(
+        _decode_header_402,
+        lambda challenge: _header_402(challenge) if challenge.offers else b"",
+        REMOTE,
+        _header_402(CHALLENGE),
+        armoured=True,
+    ),
+    "http.body": Target(_decode_body_402, None, REMOTE, _body_402(CHALLENGE)),
+    "permit_token.challenge": Target(
+        lambda data: permit_token.decode_challenge(loads(data)), _body_of_offers, REMOTE, _body_402(CHALLENGE)
+    ),
+    "permit_token.request": Target(
+        permit_token.decode_token_request, _token_request, REMOTE, _token_request(Payment(P2612))
+    ),
+    "permit_token.reply": Target(
+        _token_reply,
+        lambda token: permit_token.encode_token_reply(token, NOW).body,
+        REMOTE,
+        permit_token.encode_token_reply(Token("abc.def", Seconds(NOW + 300)), NOW).body,
+    ),
+    "permit_token.refusal": Target(
+        lambda data: permit_token.decode_refusal(400, data), None, (), b'{"error":"no","title":"insufficient_funds"}'
+    ),
+    "journal.record": Target(journal.decode_record, journal.encode_record, LOCAL, journal.encode_record(RECORD)),
+    "journal.reply": Target(
+        journal.decode_reply, journal.encode_reply, LOCAL, journal.encode_reply(Reply(200, (("A", "b"),), b"body"))
+    ),
+    "journal.settled": Target(journal.decode_settled, journal.encode_settled, LOCAL, journal.encode_settled(SETTLED)),
+}
+NAMES = tuple(TARGETS)
+
+
+def check(name: str, data: bytes) -> bool:
+    """Feed one decoder; True if it took the bytes.  Raises: AssertionError, or whatever the bug raises."""
+    target = TARGETS[name]
+    try:
+        value = target.decode(data)
+    except target.errors:
+        return False
+    if target.encode is None:
+        return True
+    again = target.encode(value)
+    if again:
+        back = target.decode(again)
+        same = back.offers == value.offers if isinstance(value, Challenge) else back == value
+        assert same, f"{name}: {value!r} came back as {back!r}"
+    return True
+
+
+def one_input(data: bytes) -> None:
+    """The atheris entry point."""
+    if data:
+        check(NAMES[data[0] % len(NAMES)], data[1:])
+
+
+# --- the fallback: mutate what is valid ------------------------------------------------------------------------------
+
+TOKENS = (
+    *(b"null", b"true", b"0", b"-1", b"1e999", b"0.5", b'""', b"[]", b"{}", b'"0x"', b'"0"', b"NaN", b"2", b'"\\ud800"'),
+    *(b"1" * 80, b"[" * 40, b'"x402Version":2,', b'"success":true,', b"\xff", b"\x00", b"115792089237316195423570985"),
+    *(b'"eip155:1"', b'"exact"', b'"upfront"', b'"permit2"', b"e-77", b"\\u202e", b'"2612"'),
+)
+
+
+def mutate(data: bytes, rng: random.Random) -> bytes:
+    """Change a few bytes, tokens or spans; often one, so that most of the document stays valid."""
+    out = bytearray(data)
+    for _ in range(rng.choice((1, 1, 1, 2, 4))):
+        at = rng.randrange(len(out) + 1)
+        kind = rng.randrange(6)
+        if kind == 0 and at < len(out):
+            out[at] = rng.randrange(256)
+        elif kind == 1 and at < len(out):
+            out[at] = rng.choice(b'0123456789abcdefx",:{}[]-.eE')
+        elif kind == 2:
+            del out[at : at + rng.choice((1, 1, 2, 8, 64))]
+        elif kind == 3:
+            out[at:at] = rng.choice(TOKENS)
+        elif kind == 4:
+            _value(out, rng)
+        else:
+            end = at + rng.randrange(1, 32)
+            out[at:at] = out[at:end]
+    return bytes(out)
+
+
+def _value(out: bytearray, rng: random.Random) -> None:
+    """Put a token in place of a whole member's value."""
+    colons = [index for index, byte in enumerate(out) if byte == 0x3A]
+    if colons:
+        start = rng.choice(colons) + 1
+        ends = [end for mark in b",}]" if (end := out.find(mark, start)) >= 0]
+        out[start : min(ends, default=len(out))] = rng.choice(TOKENS)
+
+
+def run(runs: int, seed: int) -> dict[str, tuple[int, int]]:
+    """Return (inputs fed, inputs taken) for each decoder."""
+    rng = random.Random(seed)
+    counts = dict.fromkeys(NAMES, (0, 0))
+    for index in range(runs):
+        name = NAMES[index % len(NAMES)]
+        target = TARGETS[name]
+        if target.armoured and rng.random() < 0.9:
+            data = b64encode(mutate(b64decode(target.seed), rng))
+        else:
+            data = mutate(target.seed, rng)
+        try:
+            taken = check(name, data)
+        except Exception:
+            print(f"{name} fails on {data!r} (run {index} of seed {seed})", file=sys.stderr)  # noqa: T201
+            raise
+        fed, yes = counts[name]
+        counts[name] = (fed + 1, yes + taken)
+    return counts
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=int, default=20000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--atheris", action="store_true", help="coverage-guided; the remaining arguments are libFuzzer's")
+    options, rest = parser.parse_known_args()
+    if options.atheris:
+        import atheris  # type: ignore  # optional
+
+        atheris.Setup([sys.argv[0], *rest], one_input)
+        atheris.Fuzz()
+        return
+    if rest:
+        parser.error(f"unknown arguments: {' '.join(rest)}")
+    began = time.perf_counter()
+    for name, (fed, taken) in run(options.runs, options.seed).items():
+        print(f"{name:24} {fed:8} fed {taken:8} taken")  # noqa: T201
+    print(f"{options.runs / (time.perf_counter() - began):.0f} runs/s, nothing but declared errors")  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,166 @@
+"""An independent, tiny idea of a ledger: the claim rule as the table of test_claim_rule, the rest as plain sets and lists.
+
+It shares no code with ``x402bind.ledger`` and none with ``x402core.ledger.decide``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from tests.test_claim_rule import BARE, KEPT_REPLY, LIVE, NO_ROW, NONE, OPEN, OTHER, OVER, PROVEN, SAME, SETTLED, VOID, expected
+from x402core.errors import Reply
+from x402core.events import Settled, Unsettled
+from x402core.ledger import Attempt, ClaimStatus, SettlementRecord
+
+
+@dataclass
+class Held:
+    """A claim."""
+
+    owner: str
+    request: str
+    until: int
+    at: int
+    state: str = "claimed"
+    reply: Reply | None = None
+    proven: bool = False
+
+
+@dataclass
+class Lot:
+    """What one key was handed last, and which of it was signed with."""
+
+    numbers: list[int] = field(default_factory=list)
+    signed: set[int] = field(default_factory=set)
+
+
+@dataclass
+class Model:
+    """Say what a ledger should answer."""
+
+    claims: dict[str, Held] = field(default_factory=dict)
+    journal: dict[str, SettlementRecord] = field(default_factory=dict)
+    leases: dict[str, tuple[str, int]] = field(default_factory=dict)
+    lots: dict[str, Lot] = field(default_factory=dict)
+    sealed: dict[int, str] = field(default_factory=dict)
+
+    def stored(self, key: str) -> str:
+        """Name the settlement of a key as the table does."""
+        if key not in self.journal:
+            return PROVEN if key in self.claims and self.claims[key].proven else NONE
+        match self.journal[key].outcome:
+            case Settled():
+                return SETTLED
+            case Unsettled(final=True):
+                return VOID
+            case _:
+                return OPEN
+
+    def recall(self, key: str, request: str, now: int) -> ClaimStatus:
+        """Look the answer up."""
+        held = self.claims.get(key)
+        if held is None:
+            return expected(NO_ROW, LIVE, BARE, SAME, self.stored(key))
+        lease = LIVE if now < held.until else OVER
+        reply = BARE if held.reply is None else KEPT_REPLY
+        return expected(held.state, lease, reply, SAME if request == held.request else OTHER, self.stored(key))
+
+    def claim(self, key: str, request: str, owner: str, until: int, now: int) -> ClaimStatus:
+        """Look the answer up and take the claim if it says so."""
+        status = self.recall(key, request, now)
+        if status in (ClaimStatus.TAKEN, ClaimStatus.UNSERVED):
+            proven = status is ClaimStatus.UNSERVED or self.stored(key) == PROVEN
+            self.claims[key] = Held(owner, request, until, now, proven=proven)
+        return status
+
+    def release(self, key: str, owner: str) -> None:
+        """Forget an open claim without a journal."""
+        held = self.claims.get(key)
+        if held and (held.owner, held.state) == (owner, "claimed") and self.stored(key) == NONE:
+            del self.claims[key]
+
+    def close_claim(self, key: str, owner: str, state: str, reply: Reply | None, proven: bool = False) -> None:
+        """Commit or keep."""
+        held = self.claims.get(key)
+        if held and held.owner == owner:
+            held.state = "committed" if "committed" in (held.state, state) else state
+            held.reply = held.reply or reply
+            held.proven = held.proven or proven
+
+    def intent(self, record: SettlementRecord, most: int | None = None) -> str:
+        """Journal an intent."""
+        if record.key in self.journal:
+            return "duplicate"
+        if any(r.permit.slot == record.permit.slot and self.stored(k) != VOID for k, r in self.journal.items()):
+            return "conflict"
+        mine = [r for k, r in self.journal.items() if self.stored(k) == OPEN and r.permit.payer == record.permit.payer]
+        if most is not None and sum(r.amount for r in mine) + record.amount > most:
+            return "over_exposure"
+        self.journal[record.key] = record
+        return "stored"
+
+    def persist(self, key: str, attempt: Attempt | None, sent: bool, outcome: Settled | Unsettled | None) -> None:
+        """Add what is new about a settlement."""
+        known = self.journal[key]
+        lot = self.lots.setdefault(key, Lot())
+        if attempt is not None:
+            if attempt.raws not in [a.raws for a in known.attempts]:
+                known = known.with_attempt(attempt)
+            lot.signed |= {n for n in attempt.numbers if n in lot.numbers}
+        known = replace(known, sent=known.sent or sent)
+        if self.stored(key) == OPEN and outcome is not None:
+            known = replace(known, outcome=outcome)
+        self.journal[key] = known
+        if self.stored(key) in (SETTLED, VOID):
+            lot.numbers = [n for n in lot.numbers if n in lot.signed]
+
+    def allocate(self, key: str, count: int, floor: int) -> tuple[int, ...]:
+        """Hand out numbers."""
+        lot = self.lots.setdefault(key, Lot())
+        if len(lot.numbers) == count and min(lot.numbers) >= floor:
+            return tuple(lot.numbers)
+        taken = {n for k, other in self.lots.items() if k != key for n in other.numbers} | self.sealed.keys()
+        fresh: list[int] = []
+        number = floor
+        while len(fresh) < count:
+            if number not in taken:
+                fresh.append(number)
+            number += 1
+        self.sealed |= {n: key for n in lot.numbers if n in lot.signed and n not in fresh}
+        lot.numbers, lot.signed = fresh, lot.signed & set(fresh)
+        return tuple(fresh)
+
+    def give_back(self, key: str) -> None:
+        """Take numbers back."""
+        self.lots[key] = Lot()
+
+    def lease(self, key: str, worker: str, until: int, now: int) -> bool:
+        """Take or renew a lease."""
+        holder, ends = self.leases.get(key, (worker, 0))
+        if holder != worker and ends > now:
+            return False
+        self.leases[key] = (worker, until)
+        return True
+
+    def unlease(self, key: str, worker: str) -> None:
+        """Give a lease up."""
+        if self.leases.get(key, ("", 0))[0] == worker:
+            del self.leases[key]
+
+    def prune(self, before: int) -> int:
+        """Forget what is over."""
+        over = []
+        for key, known in self.journal.items():
+            held = self.claims.get(key)
+            old = max(known.created, known.permit.expires * 1000, held.at if held else 0) < before
+            given = held is None or held.state == "committed"
+            if held and not given and before >= (held.until if held.state == "claimed" else 0):
+                given = self.stored(key) == VOID or (self.stored(key) == SETTLED and held.reply is not None)
+            if old and given and self.stored(key) in (SETTLED, VOID):
+                over.append(key)
+        for key in over:
+            del self.journal[key]
+            for kept in (self.claims, self.leases, self.lots):
+                kept.pop(key, None)
+            self.sealed = {n: k for n, k in self.sealed.items() if k != key}
+        return len(over)

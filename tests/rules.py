@@ -1,0 +1,220 @@
+"""The general rules, checked on what really happened: every transcript, faulted or not, has to keep them (models.md 7.6).
+
+The same rules over the tables, for all paths at once, are in ``test_tables.py``; here the data counts too: which bytes were
+journaled before which were sent, what a budget is told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+from x402core.commands import (
+    ApprovePayment,
+    Broadcast,
+    ClaimPayment,
+    Command,
+    CommitClaim,
+    Deliver,
+    InvokeHandler,
+    KeepClaim,
+    OutcomeKind,
+    PersistOutcome,
+    PersistSignedTx,
+    Rebroadcast,
+    RecordIntent,
+    ReleaseClaim,
+    Report,
+    ReportRefundDue,
+    Respond,
+    SendRequest,
+    SendTokenRequest,
+    Sent,
+    SettlePayment,
+    SignTypedData,
+    StoreToken,
+    VerifyPayment,
+)
+from x402core.errors import Reason
+from x402core.events import Answered, Cancelled, Event, Failed, ResponseHead, Resume, Settled, Unsettled
+from x402core.ledger import ClaimStatus, Stored
+from x402core.machines.client import ClientExchange
+from x402core.machines.machine import Machine
+from x402core.machines.settlement import SettlementMachine, SettlementState
+from x402core.schemes.judge import Verified
+
+__all__ = ["Entry", "check"]
+
+Entry: TypeAlias = "Command[Any] | Event"
+CLOSERS = (ReleaseClaim, CommitClaim, KeepClaim)
+
+
+def check(machine: Machine[Any, Any], log: Sequence[Entry], *, safety_only: bool = False) -> None:
+    """Assert every rule that speaks of this machine; ``safety_only``: it was never given a chance to end."""
+    if not safety_only:
+        assert machine.ended, f"did not end: {machine.state.name} after {len(log)} entries"
+    commands = [entry for entry in log if isinstance(entry, Command)]
+    finals = [command for command in commands if command.final]
+    cancelled = any(isinstance(entry, Cancelled) for entry in log)
+    if not safety_only:
+        assert len(finals) == 1 or (cancelled and not finals), f"{len(finals)} final answers"
+        assert not finals or commands[-1] is finals[0], "a command after the final answer"
+    if isinstance(machine, SettlementMachine):
+        _settlement(machine, log, safety_only)
+    elif isinstance(machine, ClientExchange):
+        _client(log)
+    else:
+        _seller(log, cancelled)
+
+
+def answers(log: Sequence[Entry], kind: type[Command[Any]]) -> list[Any]:
+    """Return what commands of a type were answered; their failures as ``Failed``."""
+    return [
+        entry.value if isinstance(entry, Answered) else entry
+        for entry in log
+        if isinstance(entry, Answered | Failed) and isinstance(entry.command, kind)
+    ]
+
+
+# ------------------------------------------------------------------------------------------------------------ the seller
+
+
+def _seller(log: Sequence[Entry], cancelled: bool) -> None:
+    commands = [entry for entry in log if isinstance(entry, Command)]
+    claims = answers(log, ClaimPayment)
+    ours = [c for c in claims if isinstance(c, Failed) or c.status in (ClaimStatus.TAKEN, ClaimStatus.UNSERVED)]
+    asked = [c for c in commands if isinstance(c, ClaimPayment)]
+    closers = [c for c in commands if isinstance(c, CLOSERS)]
+    open_claim = len(ours) + (len(asked) - len(claims))  # an unanswered claim may have been taken
+    assert len(closers) == open_claim <= 1, f"a claim taken is closed exactly once: {closers}"
+    for closer in closers:
+        assert (closer.key, closer.owner) == (asked[0].key, asked[0].owner), "somebody else's claim"
+    _money(log, commands, closers)
+    _handler(log, commands, ours)
+    if any(isinstance(c, ReportRefundDue) for c in commands):
+        assert any(isinstance(c, KeepClaim) for c in closers), "a refund is due for a claim that is kept"
+    responses = [c for c in commands if isinstance(c, Respond)]
+    for respond in responses:
+        if respond.reply is not None:
+            assert respond.reply.status in (200, 400, 402, 409, 431, 500, 503), respond.reply
+
+
+def _money(log: Sequence[Entry], commands: list[Command[Any]], closers: list[Any]) -> None:
+    settles = [c for c in commands if isinstance(c, SettlePayment)]
+    assert len(settles) <= 1, "a settlement is started at most once"
+    for command in (*settles, *[c for c in commands if isinstance(c, RecordIntent)]):
+        before = commands[: commands.index(command)]
+        assert any(isinstance(c, ClaimPayment) for c in before), "money is moved for a claim only"
+        assert isinstance(command.proof, Verified)  # type: ignore[attr-defined]
+        assert any(isinstance(c, VerifyPayment) for c in before), "the proof is this exchange's own"
+    outcome = answers(log, SettlePayment)
+    recorded = answers(log, RecordIntent)
+    for closer in closers:
+        if isinstance(closer, ReleaseClaim):
+            moved = settles and not (outcome and _never_sent(outcome[0]))
+            journaled = any(isinstance(c, RecordIntent) for c in commands) and recorded != [Stored.OVER_EXPOSURE]
+            assert not moved, f"released although money may have moved: {outcome}"
+            assert not journaled, f"released although the intent may be journaled: {recorded}"
+        if isinstance(closer, CommitClaim):
+            paid = [isinstance(o, Settled) for o in outcome] == [True] or recorded in ([Stored.STORED], [Stored.DUPLICATE])
+            unserved = [c.status for c in answers(log, ClaimPayment) if not isinstance(c, Failed)] == [ClaimStatus.UNSERVED]
+            assert paid or unserved, "committed although nothing was paid or journaled"
+
+
+def _never_sent(outcome: object) -> bool:
+    return isinstance(outcome, Unsettled) and outcome.final and not outcome.transactions
+
+
+def _handler(log: Sequence[Entry], commands: list[Command[Any]], ours: list[Any]) -> None:
+    runs = [c for c in commands if isinstance(c, InvokeHandler)]
+    assert len(runs) <= 1, "one handler run"
+    for run in runs:
+        claimed = any(isinstance(c, ClaimPayment) for c in commands[: commands.index(run)])
+        assert not claimed or ours, "a handler runs for money only after the claim is taken"
+    held = runs and runs[0].hold
+    if held:
+        let_go = [c for c in commands if isinstance(c, Respond) and c.reply is None]
+        done = answers(log, InvokeHandler)
+        if let_go and done and not isinstance(done[0], Failed) and done[0].status < 400:
+            assert any(isinstance(o, Settled) for o in answers(log, SettlePayment)), (
+                "a held response left before the money moved"
+            )
+
+
+# ------------------------------------------------------------------------------------------------------------- the payer
+
+
+def _client(log: Sequence[Entry]) -> None:
+    commands = [entry for entry in log if isinstance(entry, Command)]
+    assert sum(isinstance(c, SignTypedData) for c in commands) <= 1, "one signature per exchange"
+    assert sum(isinstance(c, SendTokenRequest) for c in commands) <= 1, "one token request per exchange"
+    headers = [c.set_headers for c in commands if isinstance(c, SendRequest)]
+    permits = {h for h in headers if h and h[0][0] == "PAYMENT-SIGNATURE"}
+    assert len(permits) <= 1, "never two permits"
+    left = [c for c in commands if isinstance(c, SendTokenRequest) or (isinstance(c, SendRequest) and c.set_headers in permits)]
+    for command in left:
+        before = log[: log.index(command)]
+        assert answers(before, ApprovePayment) == [True], "a permit left without approval"
+        signatures = answers(before, SignTypedData)
+        assert len(signatures) == 1
+        assert isinstance(signatures[0], bytes), "a permit left without a signature"
+    if any(isinstance(c, StoreToken) for c in commands):
+        assert any(isinstance(r, ResponseHead) and r.status == 200 for r in answers(log, SendTokenRequest))
+    for command in commands:
+        if isinstance(command, Deliver):
+            _outcome(command, bool(left))
+
+
+def _outcome(deliver: Deliver, left: bool) -> None:
+    outcome = deliver.outcome
+    if not left:
+        assert outcome.kind not in (OutcomeKind.PAID, OutcomeKind.UNKNOWN), f"{outcome.kind} without a permit"
+        assert outcome.exposed_until is None
+        assert outcome.amount == 0
+    else:
+        assert outcome.kind in (OutcomeKind.PAID, OutcomeKind.UNKNOWN, OutcomeKind.DECLINED), outcome.kind
+        assert outcome.amount > 0, "a budget must count a permit that has left"
+        if outcome.kind is not OutcomeKind.PAID:
+            assert outcome.exposed_until is not None, "a permit that has left stays exposed"
+
+
+# --------------------------------------------------------------------------------------------------------- the settlement
+
+
+def _settlement(machine: SettlementMachine, log: Sequence[Entry], safety_only: bool) -> None:
+    stored: set[tuple[bytes, ...]] = set()
+    sent = False
+    outcome = None
+    began: object = None
+    for entry in log:
+        match entry:
+            case Resume():
+                began = entry.record
+                stored |= {attempt.raws for attempt in entry.record.attempts}
+            case Answered(command=PersistSignedTx() as command):
+                stored.add(command.record.attempts[-1].raws)
+            case Answered(value=value) if hasattr(value, "attempts"):  # PersistIntent found a stored record
+                began = value
+                stored |= {attempt.raws for attempt in value.attempts}
+            case Broadcast() | Rebroadcast():
+                assert entry.raws in stored, "bytes are journaled before they are broadcast"
+                sent = sent or isinstance(entry, Rebroadcast)
+            case Answered(command=Broadcast(), value=value):
+                sent = sent or value in (Sent.ACCEPTED, Sent.UNCLEAR)
+            case Failed(command=Broadcast()):
+                sent = True
+            case PersistOutcome():
+                assert outcome is None, "one outcome"
+                outcome = entry.record.outcome
+            case Report():
+                known = getattr(began, "outcome", None)
+                unrecorded = isinstance(entry.outcome, Unsettled) and not entry.outcome.final
+                assert entry.outcome == (outcome or known) or unrecorded, "the outcome is persisted before it is reported"
+                if unrecorded:
+                    assert entry.outcome.reason is Reason.UNAVAILABLE
+                    assert not stored, "only what was never journaled may end without an outcome"
+    if machine.state is SettlementState.NOT_SENT:
+        assert not sent, "NOT_SENT although something may have been sent"
+    if not safety_only and isinstance(outcome, Unsettled):
+        assert outcome.final
+        assert bool(outcome.transactions) or not sent, "what was sent is named"

@@ -1,0 +1,120 @@
+"""Who signs: a private key in this process, or anything that looks like it from outside.
+
+A signer never signs blind.  For typed data it computes the digest itself, from what a wallet would show, and refuses when
+the command asks for another one; for transactions it refuses another chain's.  A key is turned into a signing function at
+once: the object holds no key that could be printed, pickled or logged.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, Final, NoReturn, Protocol, overload
+
+from x402core.commands import Command, SignTransactions, SignTypedData
+from x402core.errors import LocalProtocolError
+from x402core.evm import secp256k1
+from x402core.evm.address import checksum
+from x402core.evm.eip712 import typed_data_digest
+from x402core.values import Address, chain_id
+
+__all__ = ["AsyncSigner", "PrivateKeySigner", "Signer", "shown_digest"]
+
+_KEY = re.compile(r"(?:0x)?([0-9a-fA-F]{64})", re.ASCII)
+_PARTS: Final = ("types", "primaryType", "domain", "message")
+
+
+class Signer(Protocol):
+    """An account that signs, in the calling thread."""
+
+    @property
+    def address(self) -> Address:
+        """The account."""
+
+    @overload
+    def sign(self, command: SignTypedData) -> bytes: ...
+    @overload
+    def sign(self, command: SignTransactions) -> tuple[bytes, ...]: ...
+
+
+class AsyncSigner(Protocol):
+    """An account that signs elsewhere: a remote key store, a wallet a person holds."""
+
+    @property
+    def address(self) -> Address:
+        """The account."""
+
+    @overload
+    async def sign(self, command: SignTypedData) -> bytes: ...
+    @overload
+    async def sign(self, command: SignTransactions) -> tuple[bytes, ...]: ...
+
+
+class PrivateKeySigner:
+    """Sign with a private key: 32 bytes, or 64 hex digits with or without ``0x``.
+
+    Raises: LocalProtocolError (``field`` "key") for anything else; no error, repr or pickle ever has the key in it.
+    """
+
+    __slots__ = ("_sign", "address")
+
+    def __init__(self, key: bytes | str) -> None:
+        raw = _key_bytes(key)
+        self._sign = secp256k1.signer(raw)
+        self.address: Address = secp256k1.public_address(raw)
+
+    def sign_digest(self, digest: bytes) -> bytes:
+        """Return the 65-byte signature r || s || v of 32 bytes.  The caller vouches for what they stand for."""
+        return self._sign(digest)
+
+    @overload
+    def sign(self, command: SignTypedData) -> bytes: ...
+    @overload
+    def sign(self, command: SignTransactions) -> tuple[bytes, ...]: ...
+    def sign(self, command: SignTypedData | SignTransactions) -> bytes | tuple[bytes, ...]:
+        """Perform a signing command.  Raises: LocalProtocolError when it is not what it says; nothing is signed then."""
+        if isinstance(command, SignTypedData):
+            return self._typed_data(command)
+        chain = chain_id(command.network)
+        if any(each.chain_id != chain for each in command.transactions):
+            raise LocalProtocolError(f"a transaction is not for {command.network}", field="transactions")
+        return tuple([self._sign(each.signing_hash()) for each in command.transactions])
+
+    def _typed_data(self, command: SignTypedData) -> bytes:
+        if command.account != self.address:
+            raise LocalProtocolError(f"this signer is {checksum(self.address)}, not the account asked for", field="account")
+        if shown_digest(command.typed_data) != command.digest:
+            raise LocalProtocolError("the digest is not that of the typed data", field="digest")
+        return self._sign(command.digest)
+
+    @property
+    def table(self) -> dict[type[Command[Any]], Any]:
+        """What this performs, for ``drive.dispatch``."""
+        return {SignTypedData: self.sign, SignTransactions: self.sign}
+
+    def __repr__(self) -> str:
+        """Show the address only."""
+        return f"PrivateKeySigner({checksum(self.address)})"
+
+    def __reduce__(self) -> NoReturn:
+        """Refuse to be pickled or copied."""
+        raise TypeError("a signer is not to be pickled or copied: it stands for a private key")
+
+
+def shown_digest(typed_data: Mapping[str, object]) -> bytes:
+    """Return the digest of what a wallet shows (``eth_signTypedData_v4``).  Raises: LocalProtocolError when malformed."""
+    types, primary, domain, message = (typed_data.get(name) for name in _PARTS)
+    if not (isinstance(types, Mapping) and isinstance(primary, str) and isinstance(domain, Mapping)):
+        raise LocalProtocolError("expected types, primaryType, domain and message", field="typed_data")
+    if not isinstance(message, Mapping):
+        raise LocalProtocolError("expected a message", field="typed_data")
+    return typed_data_digest(types, primary, domain, message)
+
+
+def _key_bytes(key: bytes | str) -> bytes:
+    if isinstance(key, bytes) and len(key) == 32:
+        return key
+    match = _KEY.fullmatch(key) if isinstance(key, str) else None
+    if match is None:
+        raise LocalProtocolError("expected 32 bytes, or 64 hex digits", field="key")
+    return bytes.fromhex(match[1])

@@ -1,0 +1,1 @@
+"""Client libraries that pay: one edge each, over one shared purse."""

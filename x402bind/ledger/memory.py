@@ -1,0 +1,235 @@
+"""A ledger in this process's memory: a dictionary and a lock.  IT FORGETS EVERYTHING WHEN THE PROCESS ENDS.
+
+For tests, demos and payers' toys.  A seller who restarts with it can be paid twice for one permit's answer, and cannot find
+the transactions it had sent; use ``sqlite`` for anything that is worth money.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from x402core import ledger as rule
+from x402core.errors import LocalProtocolError, Reply
+from x402core.events import Settled
+from x402core.ledger import Claim, ClaimRow, ClaimState, PaymentState, SettlementRecord, Stored
+from x402core.values import Amount, Millis, Network
+
+from . import rows
+from .contract import Entry
+from .rows import NumberState
+
+__all__ = ["MemoryLedger"]
+
+
+@dataclass(slots=True)
+class _Number:
+    key: str
+    state: NumberState
+
+
+@dataclass(slots=True)
+class _Store:
+    claims: dict[str, tuple[ClaimRow, Millis]] = field(default_factory=dict)
+    records: dict[str, SettlementRecord] = field(default_factory=dict)
+    leases: dict[str, tuple[str, Millis]] = field(default_factory=dict)
+    numbers: dict[tuple[Network, str, int], _Number] = field(default_factory=dict)
+
+    def look(self, key: str) -> tuple[ClaimRow | None, SettlementRecord | None]:
+        return self.row(key), self.records.get(key)
+
+    def row(self, key: str) -> ClaimRow | None:
+        found = self.claims.get(key)
+        return found[0] if found is not None else None
+
+    def conflict(self, record: SettlementRecord) -> bool:
+        return any(r.permit.slot == record.permit.slot and not rows.is_void(r) for r in self.records.values())
+
+    def at(self, key: str) -> Millis:
+        found = self.claims.get(key)
+        return found[1] if found is not None else Millis(0)
+
+
+class MemoryLedger:
+    """Keep the ledger in a dictionary, for the life of the process; threads may share it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._pid = os.getpid()
+        self._stored: _Store | None = _Store()
+
+    @property
+    def blocking(self) -> bool:
+        """Say that no call waits for anything but other threads' dictionary look-ups."""
+        return False
+
+    @contextmanager
+    def _store(self) -> Iterator[_Store]:
+        if self._pid != os.getpid():  # a copy would answer TAKEN a second time; and another thread may have held the lock
+            raise LocalProtocolError("a memory ledger lives in the process that opened it; use sqlite: for several")
+        with self._lock:
+            if self._stored is None:
+                raise LocalProtocolError("this ledger is closed")
+            yield self._stored
+
+    def recall(self, key: str, request: str, *, now: Millis) -> Claim:
+        """See :meth:`Ledger.recall`."""
+        with self._store() as store:
+            return rule.recall(*store.look(key), request=request, now=now)
+
+    def claim(self, key: str, request: str, owner: str, until: Millis, *, now: Millis) -> Claim:
+        """See :meth:`Ledger.claim`."""
+        with self._store() as store:
+            row, record = store.look(key)
+            claim = rule.decide(row, record, request=request, now=now)
+            if (after := rows.taken(row, claim, key, request, owner, until)) is not None:
+                store.claims[key] = (after, now)
+            return claim
+
+    def release(self, key: str, owner: str) -> None:
+        """See :meth:`Ledger.release`."""
+        with self._store() as store:
+            row, record = store.look(key)
+            if rows.releasable(row, owner, record is not None):
+                del store.claims[key]
+
+    def commit(self, key: str, owner: str, settled: Settled | None, reply: Reply | None) -> None:
+        """See :meth:`Ledger.commit`."""
+        self._close_claim(key, owner, ClaimState.COMMITTED, settled, reply)
+
+    def keep(self, key: str, owner: str, reply: Reply | None, settled: Settled | None = None) -> None:
+        """See :meth:`Ledger.keep`."""
+        self._close_claim(key, owner, ClaimState.KEPT, settled, reply)
+
+    def _close_claim(self, key: str, owner: str, state: ClaimState, settled: Settled | None, reply: Reply | None) -> None:
+        with self._store() as store:
+            if (after := rows.closed(store.row(key), owner, state, settled, reply)) is not None:
+                store.claims[key] = (after, store.at(key))
+
+    def payment_state(self, key: str) -> PaymentState:
+        """See :meth:`Ledger.payment_state`."""
+        with self._store() as store:
+            return rule.payment_state(*store.look(key))
+
+    def record_intent(self, record: SettlementRecord, most_open: Amount | None) -> Stored:
+        """See :meth:`Ledger.record_intent`."""
+        with self._store() as store:
+            if record.key in store.records:
+                return Stored.DUPLICATE
+            if store.conflict(record):
+                return Stored.CONFLICT
+            who = _debtor(record)
+            owed = (r.amount for r in store.records.values() if _debtor(r) == who and not rows.is_final(r.outcome))
+            answer = rows.admit(record, owed, most_open)
+            if answer is Stored.STORED:
+                store.records[record.key] = record
+            return answer
+
+    def persist_intent(self, record: SettlementRecord) -> SettlementRecord | None:
+        """See :meth:`Ledger.persist_intent`."""
+        with self._store() as store:
+            stored = store.records.get(record.key)
+            if stored is None:
+                if store.conflict(record):
+                    raise rows.slot_taken()
+                store.records[record.key] = record
+            return stored
+
+    def persist(self, record: SettlementRecord) -> SettlementRecord:
+        """See :meth:`Ledger.persist`."""
+        with self._store() as store:
+            key, stored = record.key, store.records.get(record.key)
+            if stored is None:
+                raise LocalProtocolError("no intent is journaled for this settlement", field="record")
+            after = rows.merged(stored, record)
+            signed = {number for attempt in record.attempts for number in attempt.numbers}
+            for (network, _, number), held in store.numbers.items():
+                mine = (network, held.key, held.state) == (record.permit.network, key, NumberState.HELD)
+                if mine and number in signed:
+                    held.state = NumberState.USED
+            if rows.is_final(after.outcome):
+                _drop(store, record.permit.network, key, NumberState.HELD)
+            store.records[key] = after
+            return after
+
+    def record(self, key: str) -> SettlementRecord | None:
+        """See :meth:`Ledger.record`."""
+        with self._store() as store:
+            return store.records.get(key)
+
+    def open_records(self) -> tuple[SettlementRecord, ...]:
+        """See :meth:`Ledger.open_records`."""
+        with self._store() as store:
+            still_open = (record for record in store.records.values() if not rows.is_final(record.outcome))
+            return tuple(sorted(still_open, key=lambda record: record.created))
+
+    def lease(self, key: str, worker: str, until: Millis, *, now: Millis) -> bool:
+        """See :meth:`Ledger.lease`."""
+        with self._store() as store:
+            holder, ends = store.leases.get(key, (worker, now))
+            if holder != worker and now < ends:
+                return False
+            store.leases[key] = (worker, rows.lasting(until))
+            return True
+
+    def unlease(self, key: str, worker: str) -> None:
+        """See :meth:`Ledger.unlease`."""
+        with self._store() as store:
+            if store.leases.get(key, ("", 0))[0] == worker:
+                del store.leases[key]
+
+    def allocate(self, network: Network, account: str, key: str, count: int, *, floor: int) -> tuple[int, ...]:
+        """See :meth:`Ledger.allocate`."""
+        rows.ask_numbers(count, floor)
+        with self._store() as store:
+            lane = {n: held for (net, who, n), held in store.numbers.items() if (net, who) == (network, account)}
+            mine = {n: held for n, held in lane.items() if held.key == key and held.state is not NumberState.SEALED}
+            numbers = rows.allot(mine, lane.keys() - mine.keys(), floor, count)
+            for number in mine.keys() - set(numbers):
+                if mine[number].state is NumberState.HELD:
+                    del store.numbers[network, account, number]
+                mine[number].state = NumberState.SEALED
+            for number in set(numbers) - mine.keys():
+                store.numbers[network, account, number] = _Number(key, NumberState.HELD)
+            return numbers
+
+    def return_numbers(self, network: Network, key: str) -> None:
+        """See :meth:`Ledger.return_numbers`."""
+        with self._store() as store:
+            _drop(store, network, key, NumberState.HELD, NumberState.USED)
+
+    def prune(self, before: Millis) -> int:
+        """See :meth:`Ledger.prune`."""
+        with self._store() as store:
+            over = [k for k, r in store.records.items() if rows.prunable(store.row(k), store.at(k), r, before)]
+            for key in over:
+                _drop(store, store.records[key].permit.network, key, *NumberState)
+                del store.records[key]
+                store.claims.pop(key, None)
+                store.leases.pop(key, None)
+            return len(over)
+
+    def entries(self, *, since: Millis = Millis(0)) -> tuple[Entry, ...]:
+        """See :meth:`Ledger.entries`."""
+        with self._store() as store:
+            keys = store.claims.keys() | store.records.keys()
+            found = (rows.entry(key, store.row(key), store.at(key), store.records.get(key)) for key in keys)
+            return tuple(sorted((e for e in found if e.created >= since), key=lambda e: (e.created, e.key)))
+
+    def close(self) -> None:
+        """Forget everything."""
+        with self._lock:
+            self._stored = None
+
+
+def _debtor(record: SettlementRecord) -> tuple[str, str, str]:
+    return record.permit.payer, record.permit.asset, record.permit.network
+
+
+def _drop(store: _Store, network: Network, key: str, *states: NumberState) -> None:
+    """Free a key's numbers in these states, in every lane of the network."""
+    for lane in [at for at, held in store.numbers.items() if at[0] == network and held.key == key and held.state in states]:
+        del store.numbers[lane]

@@ -1,0 +1,1 @@
+"""Servers: one edge a file."""

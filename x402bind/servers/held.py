@@ -1,0 +1,114 @@
+"""An ASGI application run on a leash: its response is held until the exchange says what to do with it.
+
+Two ways.  *Held*: the whole response is collected, up to a stated number of bytes, and nothing leaves before the money has
+moved.  *Not held*: a response in one piece is collected all the same, so that it can be kept for a replay; a streamed one is
+stopped at its first piece and let go from there once the exchange responds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any, TypeAlias
+
+import anyio
+
+from x402core.errors import Reply
+from x402core.events import Headers
+
+__all__ = ["App", "HeldApp", "Message", "Receive", "ResponseTooLarge", "Scope", "Send", "add_headers", "send_reply"]
+
+Scope: TypeAlias = MutableMapping[str, Any]
+Message: TypeAlias = MutableMapping[str, Any]
+Receive: TypeAlias = Callable[[], Awaitable[Message]]
+Send: TypeAlias = Callable[[Message], Awaitable[None]]
+App: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+
+class ResponseTooLarge(Exception):
+    """A response that must be held is longer than may be held: settle before the handler to stream it."""
+
+
+class HeldApp:
+    """One run of an application.  ``changed`` is set when its response is complete, streaming has begun, or it ended."""
+
+    def __init__(self, app: App, scope: Scope, receive: Receive, send: Send, *, hold: bool, most: int) -> None:
+        self._app, self._scope, self._receive, self._send = app, scope, receive, send
+        self._hold, self._most = hold, most
+        self._start: Message = {}
+        self._body = bytearray()
+        self._let_go = anyio.Event()
+        self.changed = anyio.Event()
+        self.ended = False
+        self.streaming = False
+        self.error: Exception | None = None
+
+    @property
+    def status(self) -> int:
+        """The response's status, once it has begun."""
+        return int(self._start["status"])
+
+    @property
+    def ready(self) -> bool:
+        """True once the exchange can judge the response: it is all here, or it streams."""
+        return self.ended or self.streaming
+
+    @property
+    def complete(self) -> bool:
+        """True when the whole response is held, and short enough to be kept."""
+        return self.ended and not self.streaming and len(self._body) <= self._most
+
+    async def run(self) -> None:
+        """Run the application to its end, background tasks and all; its error is kept, not raised."""
+        try:
+            await self._app(self._scope, self._receive, self._take)
+        except Exception as error:  # noqa: BLE001 - the edge raises it again when the exchange is over
+            self.error = error
+        finally:
+            self.changed.set()
+
+    async def _take(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self._start = message
+        elif message["type"] == "http.response.body":
+            await self._take_body(message.get("body", b""), more=message.get("more_body", False))
+
+    async def _take_body(self, body: bytes, *, more: bool) -> None:
+        if self._let_go.is_set():
+            return await self._send({"type": "http.response.body", "body": body, "more_body": more})
+        if self._hold and len(self._body) + len(body) > self._most:
+            raise ResponseTooLarge(f"a response to be held is longer than {self._most} bytes: settle before the handler")
+        self._body += body
+        self.ended = not more
+        self.streaming = more and not self._hold
+        if self.ready:
+            self.changed.set()
+        if self.streaming:
+            await self._let_go.wait()
+        return None
+
+    def reply(self) -> Reply | None:
+        """Return the whole response, if it is held whole."""
+        if not self.complete:
+            return None
+        headers = tuple((name.decode("latin-1"), value.decode("latin-1")) for name, value in self._start.get("headers", ()))
+        return Reply(self.status, headers, bytes(self._body))
+
+    async def release(self, headers: Headers) -> None:
+        """Send what is held with ``headers`` added, and let the rest follow as it comes."""
+        await self._send({**self._start, "headers": add_headers(self._start.get("headers", ()), headers)})
+        await self._send({"type": "http.response.body", "body": bytes(self._body), "more_body": not self.ended})
+        self._let_go.set()
+
+
+def add_headers(headers: Any, more: Headers) -> list[tuple[bytes, bytes]]:
+    """Return ASGI headers with more of them at the end; repeats and order are kept."""
+    return [*headers, *((name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in more)]
+
+
+async def send_reply(send: Send, reply: Reply) -> None:
+    """Send a reply of the core's own."""
+    headers = add_headers((), reply.headers)
+    if not any(name == b"content-length" for name, _ in headers):
+        headers.append((b"content-length", str(len(reply.body)).encode()))
+    await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+    await send({"type": "http.response.body", "body": reply.body, "more_body": False})

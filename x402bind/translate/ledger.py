@@ -1,0 +1,135 @@
+"""Ledger commands as ledger calls: one row each, no decision.
+
+``AllocateTxNumbers`` has no row, because its answer needs the chain's next number and fees too: the settler reads those and
+calls :meth:`LedgerPerformer.allocate`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final, TypeVar, cast
+
+from x402bind.ledger.contract import Ledger
+from x402core.commands import (
+    HANDLER_RESPONSE,
+    AllocateTxNumbers,
+    CheckPayment,
+    ClaimPayment,
+    Command,
+    CommitClaim,
+    KeepClaim,
+    PersistIntent,
+    PersistOutcome,
+    PersistSent,
+    PersistSignedTx,
+    RecallPayment,
+    RecordIntent,
+    ReleaseClaim,
+    ReturnTxNumbers,
+)
+from x402core.errors import LocalProtocolError, Reply
+from x402core.ledger import Claim, PaymentState, SettlementRecord, Stored
+from x402core.values import Address, Millis
+
+__all__ = ["LEDGER_COMMANDS", "Held", "LedgerPerformer", "nothing_held"]
+
+R = TypeVar("R")
+Held = Callable[[], Reply | None]
+"""What gives the response the driver holds for this exchange, or None when it holds none."""
+
+
+def nothing_held() -> None:
+    """Hold no response."""
+
+
+class LedgerPerformer:
+    """Perform the core's ledger commands on ``ledger``; ``clock`` reads Unix milliseconds.  Threads may share one.
+
+    A call blocks as the ledger's do (``ledger.blocking``).
+    """
+
+    __slots__ = ("clock", "ledger")
+
+    def __init__(self, ledger: Ledger, clock: Callable[[], Millis]) -> None:
+        self.ledger = ledger
+        self.clock = clock
+
+    def perform(self, command: Command[R], held: Held = nothing_held) -> R:
+        """Return the answer to a command of :data:`LEDGER_COMMANDS`.
+
+        Raises: LocalProtocolError for any other command.  On failure: as the command's docstring says.
+        """
+        act = LEDGER_COMMANDS.get(type(command))
+        if act is None:
+            raise LocalProtocolError(f"{type(command).__name__} is not the ledger's", field="command")
+        return cast(R, act(self, command, held))
+
+    def allocate(self, command: AllocateTxNumbers, account: Address, *, floor: int) -> tuple[int, ...]:
+        """Hand out the numbers asked for; ``floor`` is the chain's next number of ``account``, of its latest block.
+
+        On failure: ask again; the same numbers come back.
+        """
+        return self.ledger.allocate(command.network, account, command.key, command.count, floor=floor)
+
+
+def _recall(performer: LedgerPerformer, command: RecallPayment, held: Held) -> Claim:
+    return performer.ledger.recall(command.key, command.request, now=performer.clock())
+
+
+def _claim(performer: LedgerPerformer, command: ClaimPayment, held: Held) -> Claim:
+    return performer.ledger.claim(command.key, command.request, command.owner, command.until, now=performer.clock())
+
+
+def _release(performer: LedgerPerformer, command: ReleaseClaim, held: Held) -> None:
+    performer.ledger.release(command.key, command.owner)
+
+
+def _commit(performer: LedgerPerformer, command: CommitClaim, held: Held) -> None:
+    performer.ledger.commit(command.key, command.owner, command.settled, _reply(command, held))
+
+
+def _keep(performer: LedgerPerformer, command: KeepClaim, held: Held) -> None:
+    performer.ledger.keep(command.key, command.owner, _reply(command, held), command.settled)
+
+
+def _check(performer: LedgerPerformer, command: CheckPayment, held: Held) -> PaymentState:
+    return performer.ledger.payment_state(command.key)
+
+
+def _record_intent(performer: LedgerPerformer, command: RecordIntent, held: Held) -> Stored:
+    proof = command.proof
+    record = SettlementRecord(proof.permit, proof.offer, since=proof.block, created=performer.clock())
+    return performer.ledger.record_intent(record, command.most_open)
+
+
+def _persist_intent(performer: LedgerPerformer, command: PersistIntent, held: Held) -> SettlementRecord | None:
+    return performer.ledger.persist_intent(command.record)
+
+
+def _persist(performer: LedgerPerformer, command: PersistSignedTx | PersistSent | PersistOutcome, held: Held) -> None:
+    performer.ledger.persist(command.record)
+
+
+def _return_numbers(performer: LedgerPerformer, command: ReturnTxNumbers, held: Held) -> None:
+    performer.ledger.return_numbers(command.network, command.key)
+
+
+def _reply(command: CommitClaim | KeepClaim, held: Held) -> Reply | None:
+    return held() if command.reply is HANDLER_RESPONSE else command.reply
+
+
+LEDGER_COMMANDS: Final[Mapping[type[Command[Any]], Callable[[LedgerPerformer, Any, Held], object]]] = {
+    RecallPayment: _recall,
+    ClaimPayment: _claim,
+    ReleaseClaim: _release,
+    CommitClaim: _commit,
+    KeepClaim: _keep,
+    CheckPayment: _check,
+    RecordIntent: _record_intent,
+    PersistIntent: _persist_intent,
+    PersistSignedTx: _persist,
+    PersistSent: _persist,
+    PersistOutcome: _persist,
+    ReturnTxNumbers: _return_numbers,
+}
+"""Every command the ledger performs alone, and how."""

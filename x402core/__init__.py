@@ -1,0 +1,1 @@
+"""x402core: the sans-I/O protocol core for payments over HTTP 402."""

@@ -1,0 +1,212 @@
+"""What a ledger remembers, and the one rule for a claim: pure values that every storage shares.
+
+A *claim* makes one permit buy one answer.  It is keyed by the canonical authorization (``Permit.key``), bound to one
+request (its fingerprint) and held by one owner (an exchange).  A *settlement record* is the journal of moving the money.
+Storages (``x402bind/ledger``) only have to run :func:`decide` inside one transaction; they take no decision of their own.
+
+Life of a claim::
+
+    (none) --claim--> CLAIMED --release--> (none)          money definitely did not move
+                      CLAIMED --keep-----> KEPT            outcome unknown, or paid and not served: the record tells
+                      CLAIMED --commit---> COMMITTED       paid (or journaled): the same request gets the same answer
+
+A claim is never freed by time alone: its lease only says when a crashed owner may be presumed gone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import StrEnum, unique
+from typing import assert_never
+
+from .errors import Reply
+from .events import Offer, Permit, Settled, Settlement, Unsettled
+from .values import Amount, Hash32, Millis
+
+__all__ = [
+    "Attempt",
+    "Claim",
+    "ClaimRow",
+    "ClaimState",
+    "ClaimStatus",
+    "PaymentState",
+    "SettlementRecord",
+    "Stored",
+    "decide",
+    "recall",
+]
+
+
+@unique
+class ClaimState(StrEnum):
+    """A claim row as stored."""
+
+    CLAIMED = "claimed"
+    KEPT = "kept"
+    COMMITTED = "committed"
+
+
+@unique
+class ClaimStatus(StrEnum):
+    """The answer to a claim (or to a recall, which takes nothing)."""
+
+    TAKEN = "taken"  # yours; recall: nobody holds it
+    UNSERVED = "unserved"  # yours: paid by this very request, its answer was never kept: serve it now
+    HELD = "held"  # another exchange is at work on the same request
+    PENDING = "pending"  # the same request; its settlement has not ended
+    ANSWERED = "answered"  # the same request; here is its answer again
+    VOID = "void"  # the settlement ended without money: this permit buys nothing
+    SPENT = "spent"  # the permit was used for another request, or for this one with an answer too large to keep
+
+
+@unique
+class PaymentState(StrEnum):
+    """What a token's payment has come to."""
+
+    GOOD = "good"  # settled, or on its way
+    VOID = "void"
+    UNKNOWN = "unknown"  # this ledger has never heard of it
+
+
+@unique
+class Stored(StrEnum):
+    """The answer to recording an intent."""
+
+    STORED = "stored"
+    DUPLICATE = "duplicate"
+    OVER_EXPOSURE = "over_exposure"  # this payer owes too much already
+    CONFLICT = "conflict"  # another permit of the same slot is journaled, and not void
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One signed set of transactions: numbers, fees in wei per gas, raw bytes and hashes, in sending order."""
+
+    numbers: tuple[int, ...]
+    max_fee: int
+    max_priority_fee: int
+    raws: tuple[bytes, ...]
+    hashes: tuple[Hash32, ...]
+    at: Millis
+
+
+@dataclass(frozen=True, slots=True)
+class SettlementRecord:
+    """The journal of one settlement: the intent, every signed attempt, and the outcome once there is one.
+
+    ``since`` is the block the permit was judged at: logs of its execution cannot be older.  ``sent`` is true from the first
+    moment a broadcast may have reached any node.
+    """
+
+    permit: Permit
+    offer: Offer
+    since: int
+    created: Millis
+    attempts: tuple[Attempt, ...] = ()
+    sent: bool = False
+    outcome: Settlement | None = None
+
+    @property
+    def key(self) -> str:
+        """The permit's canonical authorization."""
+        return self.permit.key
+
+    @property
+    def amount(self) -> Amount:
+        """Atomic units this settlement moves."""
+        return self.permit.amount
+
+    @property
+    def hashes(self) -> tuple[Hash32, ...]:
+        """Every transaction hash ever signed for it, oldest first."""
+        return tuple(h for attempt in self.attempts for h in attempt.hashes)
+
+    def with_attempt(self, attempt: Attempt) -> SettlementRecord:
+        """Return the record with one more signed attempt."""
+        return replace(self, attempts=(*self.attempts, attempt))
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimRow:
+    """A claim as stored: who holds it for which request until when, and the answer once kept."""
+
+    key: str
+    owner: str
+    request: str
+    state: ClaimState
+    until: Millis
+    settled: Settled | None = None
+    reply: Reply | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The answer to a claim or a recall."""
+
+    status: ClaimStatus
+    settled: Settled | None = None
+    reply: Reply | None = None
+    transactions: tuple[Hash32, ...] = ()
+
+
+TAKEN = Claim(ClaimStatus.TAKEN)
+
+
+def decide(row: ClaimRow | None, record: SettlementRecord | None, *, request: str, now: Millis) -> Claim:
+    """Decide a claim from what is stored; the whole rule, for every storage.
+
+    ``TAKEN`` and ``UNSERVED`` mean the caller becomes the owner: the storage writes the new row in the same transaction.
+    A row for another request is SPENT whatever its state, because the payer bound the permit to that request first.
+    """
+    if row is None:
+        return TAKEN if record is None else _unclaimed(record)
+    if row.request != request:
+        return Claim(ClaimStatus.SPENT)
+    match row.state:
+        case ClaimState.CLAIMED if now < row.until:
+            return Claim(ClaimStatus.HELD)
+        case ClaimState.CLAIMED:  # its owner is gone: what the journal says is what happened
+            return TAKEN if record is None else _from_record(record, row)
+        case ClaimState.KEPT:
+            if record is None:  # settled elsewhere, or nobody knows
+                return Claim(ClaimStatus.PENDING if row.settled is None else ClaimStatus.UNSERVED, row.settled)
+            return _from_record(record, row)
+        case ClaimState.COMMITTED:
+            if record is not None and isinstance(record.outcome, Unsettled) and record.outcome.final:
+                return Claim(ClaimStatus.VOID, transactions=record.outcome.transactions)
+            settled = record.outcome if record is not None and isinstance(record.outcome, Settled) else row.settled
+            if row.reply is None:  # served, as a stream that was not kept: one payment buys one execution
+                return Claim(ClaimStatus.SPENT, settled)
+            return Claim(ClaimStatus.ANSWERED, settled, row.reply, record.hashes if record else ())
+        case _:
+            assert_never(row.state)
+
+
+def _unclaimed(record: SettlementRecord) -> Claim:
+    """A settlement whose claim is gone: nothing says which request it paid for, so it buys no other."""
+    claim = _from_record(record, None)
+    return Claim(ClaimStatus.SPENT) if claim.status is ClaimStatus.UNSERVED else claim
+
+
+def _from_record(record: SettlementRecord, row: ClaimRow | None) -> Claim:
+    match record.outcome:
+        case Settled() as settled:
+            if row is not None and row.reply is not None:
+                return Claim(ClaimStatus.ANSWERED, settled, row.reply, record.hashes)
+            return Claim(ClaimStatus.UNSERVED, settled)
+        case Unsettled(final=True) as void:
+            return Claim(ClaimStatus.VOID, transactions=void.transactions)
+        case _:
+            return Claim(ClaimStatus.PENDING, transactions=record.hashes)
+
+
+def recall(row: ClaimRow | None, record: SettlementRecord | None, *, request: str, now: Millis) -> Claim:
+    """Say what :func:`decide` would, taking nothing: asked before the chain is, so that a replay costs no reads."""
+    return decide(row, record, request=request, now=now)
+
+
+def payment_state(row: ClaimRow | None, record: SettlementRecord | None) -> PaymentState:
+    """Say whether a token minted for this payment still stands: it falls with a settlement that ended void."""
+    if record is not None and isinstance(record.outcome, Unsettled) and record.outcome.final:
+        return PaymentState.VOID
+    return PaymentState.UNKNOWN if row is None and record is None else PaymentState.GOOD

@@ -1,0 +1,89 @@
+"""The replies the server and token machines give, built once and shared: one place for status codes and headers.
+
+402 is for the payer to act on; 400 for bytes that are not the protocol; 409 for a payment that is at work this very moment;
+503 for our own trouble and for money under way: never 402, so that a client does not sign again (defects A13, T4).
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Final
+
+from x402core.errors import Reason, Refusal, Reply, problem
+from x402core.events import Challenge, Headers, Payer, Permit, Receipt, Settled
+from x402core.policy import Terms
+from x402core.values import Hash32
+from x402core.wire import http, permit_token, v2
+
+__all__ = ["PRIVATE", "busy", "challenge", "context", "pending", "receipt", "receipt_header", "unavailable"]
+
+PRIVATE: Final[Headers] = (("Cache-Control", "private"), ("Vary", "Authorization, PAYMENT-SIGNATURE"))
+"""Added to whatever was paid for: a shared cache must not give it away (threat T21)."""
+_LATER: Final[Headers] = (("Retry-After", "1"),)
+
+
+@lru_cache(maxsize=4096)
+def challenge(terms: Terms, error: str) -> Reply:
+    """Return the 402 for these terms with this error; a price's is encoded once (``terms`` compares by identity)."""
+    return http.encode_402(
+        Challenge(
+            offers=terms.offers,
+            error=error,
+            resource=terms.resource,
+            token_endpoint=None if terms.token is None else terms.token.address,
+        ),
+        created_at=permit_token.timestamp(terms.since),
+    )
+
+
+def refused(terms: Terms, refusal: Refusal, add: Headers = ()) -> Reply:
+    """Return a fresh 402 that says why the payment was refused."""
+    reply = challenge(terms, str(refusal.reason))
+    return reply if not add else Reply(reply.status, (*reply.headers, *add), reply.body)
+
+
+def receipt(permit: Permit, settled: Settled) -> Receipt:
+    """Return the receipt of a settled payment."""
+    return Receipt(True, permit.network, permit.payer, settled.transaction, permit.amount)
+
+
+def failed_receipt(permit: Permit, reason: Reason, transactions: tuple[Hash32, ...] = ()) -> Receipt:
+    """Return the receipt of a payment that did not settle (yet)."""
+    return Receipt(False, permit.network, permit.payer, transactions[-1] if transactions else "", reason=str(reason))
+
+
+def receipt_header(proof: Receipt) -> Headers:
+    """Return ``PAYMENT-RESPONSE``, readable to browsers too."""
+    return ((v2.PAYMENT_RESPONSE, v2.encode_receipt(proof)), ("Access-Control-Expose-Headers", v2.PAYMENT_RESPONSE))
+
+
+def unavailable() -> Reply:
+    """Return the 503 for our own trouble; nothing was charged, the same payment may be presented again."""
+    return problem(503, "Try again with the same payment.", reason=Reason.UNAVAILABLE, headers=_LATER)
+
+
+def busy() -> Reply:
+    """Return the 409 for a payment another exchange is working on."""
+    detail = "This payment is being worked on. Present it again to get its answer."
+    return problem(409, detail, reason=Reason.PAYMENT_IN_PROGRESS, headers=_LATER)
+
+
+def pending(permit: Permit, transactions: tuple[Hash32, ...]) -> Reply:
+    """Return the 503 for money under way, with the transaction to look at once there is one (x402.md 1.1)."""
+    detail = "The settlement has not ended. Present the same payment again to get its answer."
+    if not transactions:
+        return problem(503, detail, reason=Reason.UNAVAILABLE, headers=_LATER)
+    proof = receipt_header(failed_receipt(permit, Reason.SETTLEMENT_PENDING, transactions))
+    return problem(503, detail, reason=Reason.SETTLEMENT_PENDING, headers=(*_LATER, *proof))
+
+
+def context(permit: Permit, settled: Settled | None = None) -> Payer:
+    """Return what a handler may know about its payer."""
+    return Payer(
+        payer=permit.payer,
+        amount=permit.amount,
+        asset=permit.asset,
+        network=permit.network,
+        payment=permit.key,
+        transaction=None if settled is None else settled.transaction,
+    )

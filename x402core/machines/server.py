@@ -1,0 +1,524 @@
+"""The seller's side of one request for a priced resource.
+
+Theory of operation.  A request brings a permit (x402 v2), an access token (permit-token flow) or nothing.  A permit is
+checked without chain or clock first; then the ledger is asked whether this very payment was seen before; only a new one
+costs a chain read and is judged; then it is claimed; then served and settled in the order the offer says.
+
+Rules:
+
+* A handler runs for money only after the claim is taken; a settlement starts only with a ``Verified``.
+* A claim taken is closed exactly once: released when money definitely did not move, committed when it did, kept otherwise.
+* The same permit for the same request gets the same answer and receipt; for another request it is refused.
+* Whatever is our trouble is 503, and the payer may present the same permit again.
+
+Invariants are data: ``tests/test_tables.py`` walks every path.  Not its business: matching requests to prices (the binding
+gates the endpoint), bodies, the token endpoint (``token.py``), moving money (``settlement.py``).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from enum import auto
+from typing import Any, ClassVar
+
+from x402core.access import TokenClaims, check_token
+from x402core.commands import (
+    HANDLER_RESPONSE,
+    CheckPayment,
+    ClaimPayment,
+    Command,
+    CommitClaim,
+    InvokeHandler,
+    KeepClaim,
+    RecallPayment,
+    ReleaseClaim,
+    ReportRefundDue,
+    Respond,
+    SettlePayment,
+    VerifyPayment,
+)
+from x402core.errors import LocalProtocolError, Reason, Refusal, RemoteProtocolError, Reply, problem
+from x402core.events import (
+    Dialect,
+    Failed,
+    HandlerHead,
+    Offer,
+    Payer,
+    Pending,
+    Permit,
+    RequestHead,
+    Settled,
+    Settlement,
+    SettleMode,
+    Unsettled,
+)
+from x402core.ledger import Claim, ClaimStatus, PaymentState
+from x402core.policy import Terms
+from x402core.schemes.judge import Checked, Verified, check
+from x402core.values import Millis
+from x402core.wire import v2
+from x402core.wire.headers import parse_bearer, single
+
+from . import answers
+from .machine import Commands, Input, Machine, Row, State, Trace
+
+__all__ = ["LEASE_MARGIN", "ServerExchange", "ServerInput", "ServerState", "fingerprint"]
+
+LEASE_MARGIN = 60_000
+"""Milliseconds a claim outlives its permit: by then the chain refuses the permit, so nobody can use it again."""
+
+
+class ServerState(State):
+    """Where a request stands."""
+
+    IDLE = auto()
+    CHECKING_TOKEN = auto()
+    SERVING = auto()
+    RECALLING = auto()
+    VERIFYING = auto()
+    CLAIMING = auto()
+    SERVING_PAID = auto()
+    SETTLING = auto()
+    SETTLING_FIRST = auto()
+    SERVING_SETTLED = auto()
+    DONE = auto()
+
+
+class ServerInput(Input):
+    """What happened, named by outcome."""
+
+    UNPAID = auto()
+    MALFORMED = auto()
+    UNMATCHED = auto()
+    REFUSED = auto()
+    TOKEN = auto()
+    TOKEN_INVALID = auto()
+    TOKEN_LIVE = auto()
+    TOKEN_REVOKED = auto()
+    PAYMENT = auto()
+    NEW = auto()
+    ANSWERED = auto()
+    HELD = auto()
+    PENDING = auto()
+    SPENT = auto()
+    VOID = auto()
+    UNSERVED = auto()
+    VERIFIED = auto()
+    TAKEN_SERVE_FIRST = auto()
+    TAKEN_SETTLE_FIRST = auto()
+    HANDLER_OK = auto()
+    HANDLER_FAILED = auto()
+    HANDLER_RAISED = auto()
+    SETTLED = auto()
+    SETTLE_REFUSED = auto()
+    SETTLE_UNAVAILABLE = auto()
+    SETTLE_FAILED = auto()
+    SETTLE_PENDING = auto()
+    SETTLE_UNKNOWN = auto()
+    FAILED = auto()
+    CANCEL = auto()
+
+
+S, I = ServerState, ServerInput  # noqa: E741
+
+
+class ServerExchange(Machine[ServerState, ServerInput]):
+    """One request for a priced resource.  ``entropy``: 16 or more random bytes that name this exchange as a claim's owner."""
+
+    __slots__ = ("checked", "claims", "owner", "proof", "request", "settled", "terms")
+
+    TABLE: ClassVar[tuple[Row, ...]] = (
+        Row(S.IDLE, I.UNPAID, S.DONE, "do_refuse", (Respond,)),
+        Row(S.IDLE, I.MALFORMED, S.DONE, "do_answer", (Respond,)),
+        Row(S.IDLE, I.UNMATCHED, S.DONE, "do_refuse", (Respond,)),
+        Row(S.IDLE, I.REFUSED, S.DONE, "do_refuse", (Respond,)),
+        Row(S.IDLE, I.TOKEN_INVALID, S.DONE, "do_refuse", (Respond,)),
+        Row(S.IDLE, I.TOKEN, S.CHECKING_TOKEN, "do_check_token", (CheckPayment,)),
+        Row(S.IDLE, I.PAYMENT, S.RECALLING, "do_recall", (RecallPayment,)),
+        Row(S.CHECKING_TOKEN, I.TOKEN_LIVE, S.SERVING, "do_serve_token", (InvokeHandler,)),
+        Row(S.CHECKING_TOKEN, I.TOKEN_REVOKED, S.DONE, "do_refuse", (Respond,)),
+        Row(S.CHECKING_TOKEN, I.FAILED, S.DONE, "do_unavailable", (Respond,)),
+        Row(S.CHECKING_TOKEN, I.CANCEL, S.DONE, "do_nothing"),
+        Row(S.SERVING, I.HANDLER_OK, S.DONE, "do_respond_private", (Respond,)),
+        Row(S.SERVING, I.HANDLER_FAILED, S.DONE, "do_respond_private", (Respond,)),
+        Row(S.SERVING, I.HANDLER_RAISED, S.DONE, "do_broken", (Respond,)),
+        Row(S.SERVING, I.CANCEL, S.DONE, "do_nothing"),
+        Row(S.RECALLING, I.NEW, S.VERIFYING, "do_verify", (VerifyPayment,)),
+        Row(S.RECALLING, I.UNSERVED, S.CLAIMING, "do_claim", (ClaimPayment,)),
+        Row(S.RECALLING, I.ANSWERED, S.DONE, "do_answer_again", (Respond,)),
+        Row(S.RECALLING, I.HELD, S.DONE, "do_busy", (Respond,)),
+        Row(S.RECALLING, I.PENDING, S.DONE, "do_pending", (Respond,)),
+        Row(S.RECALLING, I.SPENT, S.DONE, "do_refuse", (Respond,)),
+        Row(S.RECALLING, I.VOID, S.DONE, "do_refuse", (Respond,)),
+        Row(S.RECALLING, I.FAILED, S.DONE, "do_unavailable", (Respond,)),
+        Row(S.RECALLING, I.CANCEL, S.DONE, "do_nothing"),
+        Row(S.VERIFYING, I.VERIFIED, S.CLAIMING, "do_claim_verified", (ClaimPayment,)),
+        Row(S.VERIFYING, I.REFUSED, S.DONE, "do_refuse", (Respond,)),
+        Row(S.VERIFYING, I.FAILED, S.DONE, "do_unavailable", (Respond,)),
+        Row(S.VERIFYING, I.CANCEL, S.DONE, "do_nothing"),
+        Row(S.CLAIMING, I.TAKEN_SERVE_FIRST, S.SERVING_PAID, "do_serve_first", (InvokeHandler,)),
+        Row(S.CLAIMING, I.TAKEN_SETTLE_FIRST, S.SETTLING_FIRST, "do_settle", (SettlePayment,)),
+        Row(S.CLAIMING, I.UNSERVED, S.SERVING_SETTLED, "do_serve_settled", (InvokeHandler,)),
+        Row(S.CLAIMING, I.ANSWERED, S.DONE, "do_answer_again", (Respond,)),
+        Row(S.CLAIMING, I.HELD, S.DONE, "do_busy", (Respond,)),
+        Row(S.CLAIMING, I.PENDING, S.DONE, "do_pending", (Respond,)),
+        Row(S.CLAIMING, I.SPENT, S.DONE, "do_refuse", (Respond,)),
+        Row(S.CLAIMING, I.VOID, S.DONE, "do_refuse", (Respond,)),
+        Row(S.CLAIMING, I.FAILED, S.DONE, "do_release_unavailable", (ReleaseClaim, Respond)),
+        Row(S.CLAIMING, I.CANCEL, S.DONE, "do_release", (ReleaseClaim,)),
+        Row(S.SERVING_PAID, I.HANDLER_OK, S.SETTLING, "do_settle_served", (SettlePayment,)),
+        Row(S.SERVING_PAID, I.HANDLER_FAILED, S.DONE, "do_release_respond", (ReleaseClaim, Respond)),
+        Row(S.SERVING_PAID, I.HANDLER_RAISED, S.DONE, "do_release_broken", (ReleaseClaim, Respond)),
+        Row(S.SERVING_PAID, I.CANCEL, S.DONE, "do_release", (ReleaseClaim,)),
+        Row(S.SETTLING, I.SETTLED, S.DONE, "do_commit_respond", (CommitClaim, Respond)),
+        Row(S.SETTLING, I.SETTLE_REFUSED, S.DONE, "do_release_refuse", (ReleaseClaim, Respond)),
+        Row(S.SETTLING, I.SETTLE_UNAVAILABLE, S.DONE, "do_release_unavailable", (ReleaseClaim, Respond)),
+        Row(S.SETTLING, I.SETTLE_FAILED, S.DONE, "do_keep_served_refuse", (KeepClaim, Respond)),
+        Row(S.SETTLING, I.SETTLE_PENDING, S.DONE, "do_keep_served_pending", (KeepClaim, Respond)),
+        Row(S.SETTLING, I.SETTLE_UNKNOWN, S.DONE, "do_keep_served_unavailable", (KeepClaim, Respond)),
+        Row(S.SETTLING, I.CANCEL, S.DONE, "do_keep_served", (KeepClaim,)),
+        Row(S.SETTLING_FIRST, I.SETTLED, S.SERVING_SETTLED, "do_serve_after_settling", (InvokeHandler,)),
+        Row(S.SETTLING_FIRST, I.SETTLE_REFUSED, S.DONE, "do_release_refuse", (ReleaseClaim, Respond)),
+        Row(S.SETTLING_FIRST, I.SETTLE_UNAVAILABLE, S.DONE, "do_release_unavailable", (ReleaseClaim, Respond)),
+        Row(S.SETTLING_FIRST, I.SETTLE_FAILED, S.DONE, "do_keep_refuse", (KeepClaim, Respond)),
+        Row(S.SETTLING_FIRST, I.SETTLE_PENDING, S.DONE, "do_keep_pending", (KeepClaim, Respond)),
+        Row(S.SETTLING_FIRST, I.SETTLE_UNKNOWN, S.DONE, "do_keep_unavailable", (KeepClaim, Respond)),
+        Row(S.SETTLING_FIRST, I.CANCEL, S.DONE, "do_keep", (KeepClaim,)),
+        Row(S.SERVING_SETTLED, I.HANDLER_OK, S.DONE, "do_commit_served", (CommitClaim, Respond)),
+        Row(S.SERVING_SETTLED, I.HANDLER_FAILED, S.DONE, "do_refund_respond", (KeepClaim, ReportRefundDue, Respond)),
+        Row(S.SERVING_SETTLED, I.HANDLER_RAISED, S.DONE, "do_refund_broken", (KeepClaim, ReportRefundDue, Respond)),
+        Row(S.SERVING_SETTLED, I.CANCEL, S.DONE, "do_refund", (KeepClaim, ReportRefundDue)),
+    )
+    START = S.IDLE
+    ENDS = frozenset({S.DONE})
+    CANCEL = I.CANCEL
+    BEGINS: ClassVar[Mapping[type, str]] = {RequestHead: "on_request"}
+    ANSWERS: ClassVar[Mapping[type[Command[Any]], str]] = {
+        CheckPayment: "on_payment_state",
+        RecallPayment: "on_recalled",
+        VerifyPayment: "on_judged",
+        ClaimPayment: "on_claim",
+        InvokeHandler: "on_handled",
+        SettlePayment: "on_settlement",
+    }
+    FAILURES: ClassVar[Mapping[type[Command[Any]], Input]] = {
+        CheckPayment: I.FAILED,
+        RecallPayment: I.FAILED,
+        VerifyPayment: I.FAILED,
+        ClaimPayment: I.FAILED,
+        InvokeHandler: I.HANDLER_RAISED,
+        SettlePayment: I.SETTLE_UNKNOWN,
+    }
+
+    def __init__(self, terms: Terms, *, entropy: bytes, trace: Trace | None = None) -> None:
+        super().__init__(trace=trace)
+        if len(entropy) < 16:
+            raise LocalProtocolError("needs at least 16 random bytes", field="entropy")
+        self.terms = terms
+        self.owner = entropy.hex()
+        self.request = ""
+        self.claims: TokenClaims | None = None
+        self.checked: Checked | None = None
+        self.proof: Verified | None = None
+        self.settled: Settled | None = None
+
+    # ------------------------------------------------------------------------------------------------------- classify
+
+    def on_request(self, head: RequestHead, now: Millis) -> tuple[ServerInput, object]:
+        """A request arrived: with a permit, with a token, or with neither."""
+        try:
+            signature = single(head.headers, v2.PAYMENT_SIGNATURE)
+            if signature is not None:
+                return self._payment(head, signature)
+            authorization = single(head.headers, "Authorization")
+        except RemoteProtocolError as error:
+            return I.MALFORMED, error.reply
+        if self.terms.token is None:
+            return I.UNPAID, Refusal(Reason.PAYMENT_REQUIRED)
+        if authorization is None:
+            return I.UNPAID, Refusal(Reason.TOKEN_MISSING)
+        token = parse_bearer(authorization)
+        if token is None:
+            return I.TOKEN_INVALID, Refusal(Reason.TOKEN_HEADER)
+        terms = self.terms.token
+        claims = check_token(token, terms.ring, now=now, audience=terms.audience, scope=terms.scope)
+        return (I.TOKEN_INVALID, claims) if isinstance(claims, Refusal) else (I.TOKEN, claims)
+
+    def _payment(self, head: RequestHead, signature: str) -> tuple[ServerInput, object]:
+        payment = v2.decode_payment(signature)
+        for offer in self.terms.offers:
+            if payment.accepted is not None and _same(offer, payment.accepted):
+                checked = check(payment.permit, offer)
+                if isinstance(checked, Refusal):
+                    return I.REFUSED, checked
+                return I.PAYMENT, (checked, fingerprint(head))
+        return I.UNMATCHED, Refusal(Reason.NO_MATCH)
+
+    def on_payment_state(self, state: PaymentState, _now: Millis) -> tuple[ServerInput, object]:
+        """The ledger says whether the payment behind a token stands; one it has never heard of does not."""
+        return (I.TOKEN_LIVE, None) if state is PaymentState.GOOD else (I.TOKEN_REVOKED, Refusal(Reason.TOKEN_REVOKED))
+
+    def on_recalled(self, claim: Claim, _now: Millis) -> tuple[ServerInput, object]:
+        """The ledger says what it knows of this payment."""
+        return (I.NEW, None) if claim.status is ClaimStatus.TAKEN else _CLAIMS[claim.status](claim)
+
+    def on_judged(self, verdict: Verified | Refusal, _now: Millis) -> tuple[ServerInput, object]:
+        """The judge has spoken."""
+        return (I.REFUSED if isinstance(verdict, Refusal) else I.VERIFIED), verdict
+
+    def on_claim(self, claim: Claim, _now: Millis) -> tuple[ServerInput, object]:
+        """The ledger has decided the claim."""
+        if claim.status is not ClaimStatus.TAKEN:
+            return _CLAIMS[claim.status](claim)
+        if self.proof is None:  # the row we recalled is gone: without a verdict there is nothing to serve on
+            return I.FAILED, None
+        before = self.proof.offer.settle is SettleMode.BEFORE
+        return (I.TAKEN_SETTLE_FIRST if before else I.TAKEN_SERVE_FIRST), None
+
+    def on_handled(self, head: HandlerHead, _now: Millis) -> tuple[ServerInput, object]:
+        """The handler has answered; from 400 up it failed, and is not charged for where that can still be helped."""
+        return (I.HANDLER_OK if head.status < 400 else I.HANDLER_FAILED), head
+
+    def on_settlement(self, settlement: Settlement, _now: Millis) -> tuple[ServerInput, object]:
+        """The settler has answered."""
+        match settlement:
+            case Settled():
+                return I.SETTLED, settlement
+            case Pending():
+                return I.SETTLE_PENDING, settlement.transactions
+            case Unsettled(final=True, transactions=()):
+                ours = settlement.reason is Reason.UNAVAILABLE
+                return (I.SETTLE_UNAVAILABLE if ours else I.SETTLE_REFUSED), settlement
+            case Unsettled():
+                unknown = not settlement.transactions
+                return (I.SETTLE_UNKNOWN if unknown else I.SETTLE_FAILED), settlement
+
+    # -------------------------------------------------------------------------------------------------------- actions
+
+    @property
+    def permit(self) -> Permit:
+        """The permit of this exchange, once one was checked."""
+        assert self.checked is not None
+        return self.checked.permit
+
+    def do_refuse(self, why: Refusal, _now: Millis) -> Commands:
+        """Answer 402 with the reason."""
+        return (Respond(answers.refused(self.terms, why)),)
+
+    def do_answer(self, reply: Reply, _now: Millis) -> Commands:
+        """Answer what the error carries."""
+        return (Respond(reply),)
+
+    def do_check_token(self, claims: TokenClaims, _now: Millis) -> Commands:
+        """Ask whether the payment behind the token still stands."""
+        self.claims = claims
+        return (CheckPayment(claims.payment),)
+
+    def do_serve_token(self, _data: None, _now: Millis) -> Commands:
+        """Serve a token's holder; nothing is settled, so nothing is held."""
+        assert self.claims is not None
+        return (InvokeHandler(self._token_payer(self.claims), hold=False),)
+
+    def _token_payer(self, claims: TokenClaims) -> Payer:
+        offer = next((o for o in self.terms.offers if o.dialect is Dialect.PERMIT_TOKEN), self.terms.offers[0])
+        return Payer(claims.payer, offer.amount, offer.asset, claims.network, claims.payment)
+
+    def do_unavailable(self, _why: Failed, _now: Millis) -> Commands:
+        """Answer 503: nothing was claimed."""
+        return (Respond(answers.unavailable()),)
+
+    def do_respond_private(self, _head: HandlerHead, _now: Millis) -> Commands:
+        """Send what the handler gave."""
+        return (Respond(None, answers.PRIVATE),)
+
+    def do_broken(self, _why: Failed, _now: Millis) -> Commands:
+        """Answer 500 for a handler that raised."""
+        return (Respond(_broken()),)
+
+    def do_recall(self, payment: tuple[Checked, str], _now: Millis) -> Commands:
+        """Ask the ledger before the chain."""
+        self.checked, self.request = payment
+        return (RecallPayment(self.permit.key, self.request),)
+
+    def do_verify(self, _data: None, _now: Millis) -> Commands:
+        """Have the payment judged against the chain."""
+        assert self.checked is not None
+        return (VerifyPayment(self.checked),)
+
+    def do_claim(self, _claim: Claim, now: Millis) -> Commands:
+        """Claim a payment that was settled but whose answer was never kept; there is nothing left to judge."""
+        until = Millis(max(self.permit.expires * 1000, now) + LEASE_MARGIN)
+        return (ClaimPayment(self.permit.key, self.request, self.owner, until),)
+
+    def do_claim_verified(self, proof: Verified, now: Millis) -> Commands:
+        """Claim a payment the judge let pass."""
+        self.proof = proof
+        until = Millis(max(self.permit.expires * 1000, now) + LEASE_MARGIN)
+        return (ClaimPayment(self.permit.key, self.request, self.owner, until),)
+
+    def do_serve_first(self, _data: None, _now: Millis) -> Commands:
+        """Run the handler and hold its response: nothing leaves before the money has moved."""
+        return (InvokeHandler(answers.context(self.permit), hold=True),)
+
+    def do_settle(self, _data: None, _now: Millis) -> Commands:
+        """Move the money before anything is served."""
+        assert self.proof is not None
+        return (SettlePayment(self.proof),)
+
+    def do_settle_served(self, _head: HandlerHead, _now: Millis) -> Commands:
+        """Move the money for a response that is held."""
+        assert self.proof is not None
+        return (SettlePayment(self.proof),)
+
+    def do_serve_after_settling(self, settled: Settled, _now: Millis) -> Commands:
+        """Run the handler for money that has moved."""
+        self.settled = settled
+        return (InvokeHandler(answers.context(self.permit, settled), hold=False),)
+
+    def do_serve_settled(self, claim: Claim, _now: Millis) -> Commands:
+        """Run the handler for a payment settled earlier, by this very request, and never answered."""
+        self.settled = claim.settled
+        return (InvokeHandler(answers.context(self.permit, claim.settled), hold=False),)
+
+    def do_answer_again(self, claim: Claim, _now: Millis) -> Commands:
+        """Give the same answer and receipt once more."""
+        assert claim.reply is not None
+        add = self._receipt(claim.settled)
+        return (Respond(Reply(claim.reply.status, (*claim.reply.headers, *add), claim.reply.body)),)
+
+    def do_busy(self, _claim: Claim, _now: Millis) -> Commands:
+        """Answer 409: another exchange is at work on this payment."""
+        return (Respond(answers.busy()),)
+
+    def do_pending(self, claim: Claim, _now: Millis) -> Commands:
+        """Answer 503: the money is under way."""
+        return (Respond(answers.pending(self.permit, claim.transactions)),)
+
+    def do_release(self, _data: None, _now: Millis) -> Commands:
+        """Give the claim up: no money moved."""
+        return (self._release(),)
+
+    def do_release_unavailable(self, _why: object, _now: Millis) -> Commands:
+        """Give the claim up (ours, if it was taken at all) and answer 503."""
+        return (self._release(), Respond(answers.unavailable()))
+
+    def do_release_respond(self, _head: HandlerHead, _now: Millis) -> Commands:
+        """Give the claim up and pass the failed handler's response on: it is not charged for."""
+        return (self._release(), Respond(None, answers.PRIVATE))
+
+    def do_release_broken(self, _why: Failed, _now: Millis) -> Commands:
+        """Give the claim up for a handler that raised."""
+        return (self._release(), Respond(_broken()))
+
+    def do_release_refuse(self, why: Unsettled, _now: Millis) -> Commands:
+        """Give the claim up: the settlement was refused before anything was sent."""
+        return (self._release(), Respond(self._unsettled(why)))
+
+    def do_commit_respond(self, settled: Settled, _now: Millis) -> Commands:
+        """Close the claim as paid, keeping the held response, and let it go with its receipt."""
+        commit = CommitClaim(self.permit.key, self.owner, settled, HANDLER_RESPONSE)
+        return (commit, Respond(None, self._receipt(settled)))
+
+    def do_commit_served(self, head: HandlerHead, _now: Millis) -> Commands:
+        """Close the claim as paid and served, keeping the response if it was held."""
+        keep = HANDLER_RESPONSE if head.held else None
+        commit = CommitClaim(self.permit.key, self.owner, self.settled, keep)
+        return (commit, Respond(None, self._receipt(self.settled)))
+
+    def do_keep(self, _data: None, _now: Millis) -> Commands:
+        """Leave the claim to the journal."""
+        return (KeepClaim(self.permit.key, self.owner),)
+
+    def do_keep_refuse(self, why: Unsettled, _now: Millis) -> Commands:
+        """Leave the claim to the journal: our transaction failed, but the permit could still be executed."""
+        return (KeepClaim(self.permit.key, self.owner), Respond(self._unsettled(why)))
+
+    def do_keep_pending(self, transactions: tuple[Any, ...], _now: Millis) -> Commands:
+        """Leave the claim to the journal and answer 503."""
+        return (KeepClaim(self.permit.key, self.owner), Respond(answers.pending(self.permit, transactions)))
+
+    def do_keep_unavailable(self, _why: object, _now: Millis) -> Commands:
+        """Leave the claim to the journal: nothing is known about the money."""
+        return (KeepClaim(self.permit.key, self.owner), Respond(answers.unavailable()))
+
+    def do_keep_served(self, _data: None, _now: Millis) -> Commands:
+        """Leave the claim to the journal, with the held response for when the money has arrived."""
+        return (KeepClaim(self.permit.key, self.owner, HANDLER_RESPONSE),)
+
+    def do_keep_served_refuse(self, why: Unsettled, _now: Millis) -> Commands:
+        """As ``do_keep_refuse``, with the held response."""
+        return (*self.do_keep_served(None, _now), Respond(self._unsettled(why)))
+
+    def do_keep_served_pending(self, transactions: tuple[Any, ...], _now: Millis) -> Commands:
+        """As ``do_keep_pending``, with the held response."""
+        return (*self.do_keep_served(None, _now), Respond(answers.pending(self.permit, transactions)))
+
+    def do_keep_served_unavailable(self, _why: object, _now: Millis) -> Commands:
+        """As ``do_keep_unavailable``, with the held response."""
+        return (*self.do_keep_served(None, _now), Respond(answers.unavailable()))
+
+    def do_refund(self, _data: None, _now: Millis) -> Commands:
+        """Leave a paid and unserved claim open, so that the same permit can still be served, and tell the seller."""
+        keep = KeepClaim(self.permit.key, self.owner, settled=self.settled)
+        return (keep, ReportRefundDue(self.permit.key, self.permit.payer))
+
+    def do_refund_respond(self, _head: HandlerHead, now: Millis) -> Commands:
+        """As ``do_refund``, passing the failed handler's response on with the receipt."""
+        return (*self.do_refund(None, now), Respond(None, self._receipt(self.settled)))
+
+    def do_refund_broken(self, _why: Failed, now: Millis) -> Commands:
+        """As ``do_refund``, for a handler that raised."""
+        broken = _broken()
+        return (
+            *self.do_refund(None, now),
+            Respond(Reply(broken.status, (*broken.headers, *self._receipt(self.settled)), broken.body)),
+        )
+
+    def _release(self) -> ReleaseClaim:
+        return ReleaseClaim(self.permit.key, self.owner)
+
+    def _receipt(self, settled: Settled | None) -> tuple[tuple[str, str], ...]:
+        if settled is None:
+            return answers.PRIVATE
+        return (*answers.PRIVATE, *answers.receipt_header(answers.receipt(self.permit, settled)))
+
+    def _unsettled(self, why: Unsettled) -> Reply:
+        proof = answers.receipt_header(answers.failed_receipt(self.permit, why.reason, why.transactions))
+        return answers.refused(self.terms, Refusal(why.reason), proof)
+
+
+_CLAIMS: Mapping[ClaimStatus, Callable[[Claim], tuple[ServerInput, object]]] = {
+    ClaimStatus.UNSERVED: lambda claim: (I.UNSERVED, claim),
+    ClaimStatus.HELD: lambda claim: (I.HELD, claim),
+    ClaimStatus.PENDING: lambda claim: (I.PENDING, claim),
+    ClaimStatus.ANSWERED: lambda claim: (I.ANSWERED, claim),
+    ClaimStatus.VOID: lambda _claim: (I.VOID, Refusal(Reason.INVALID_TRANSACTION_STATE, "this payment ended without money")),
+    ClaimStatus.SPENT: lambda _claim: (I.SPENT, Refusal(Reason.PAYMENT_SPENT)),
+}
+
+
+def fingerprint(head: RequestHead) -> str:
+    """Return what a permit is bound to: method, raw target and body digest (threat T8), as SHA-256 hex."""
+    parts = (head.method.upper().encode(), head.target.encode("utf-8", "surrogateescape"), head.body_digest)
+    return hashlib.sha256(b"".join(len(part).to_bytes(8, "big") + part for part in parts)).hexdigest()
+
+
+def _same(ours: Offer, accepted: Offer) -> bool:
+    """Say whether an echoed offer is ours, by value (x402.md 5.1, "Matching rule v2")."""
+    return (
+        ours.dialect is Dialect.V2
+        and ours.scheme == accepted.scheme
+        and ours.method is accepted.method
+        and ours.network == accepted.network
+        and ours.amount == accepted.amount
+        and ours.asset == accepted.asset
+        and ours.pay_to == accepted.pay_to
+        and ours.timeout == accepted.timeout
+        and (ours.name, ours.version) == (accepted.name, accepted.version)
+        and ours.settle is accepted.settle
+    )
+
+
+def _broken() -> Reply:
+    return problem(500, "The server failed to answer.", reason=Reason.UNAVAILABLE)

@@ -1,0 +1,163 @@
+"""``exact`` by EIP-3009 ``transferWithAuthorization`` (x402.md 2.1): one signature, one transaction, anyone may submit it.
+
+Because anyone may, "our transaction reverted" is never the question.  The question is whether the token says the
+authorization was used, and whether the transaction that used it moved exactly this amount to this payee (law 7).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Final
+
+from x402core.errors import Reason, Refusal, RemoteProtocolError
+from x402core.events import Eip3009Permit, Method, Offer
+from x402core.evm import abi, digests, secp256k1
+from x402core.reads import AuthorizationState, AuthorizationTrace, BalanceOf, Facts, Read, Simulate, TxReceipt
+from x402core.values import Address, Hash32, Seconds, chain_id
+
+from .scheme import Call, Closing, moved, same_asset, topic, window
+
+__all__ = ["AUTHORIZATION_CANCELED", "AUTHORIZATION_USED", "Eip3009"]
+
+AUTHORIZATION_USED: Final = Hash32("0x98de503528ee59b575ef0c0a2576a82497bfc029a5685b209e9ec333479b10a5")
+AUTHORIZATION_CANCELED: Final = Hash32("0x1cdd46ff242716cdaa72d159d339a485b3438398348d68f09d7c8c0a59353d81")
+_TRANSFER_WITH: Final = "transferWithAuthorization(address,address,uint256,uint256,uint256,bytes32,uint8,bytes32,bytes32)"
+_GAS: Final = 200_000  # real FiatTokenV2_2 behind its proxy: 85.7k, 102.8k for a payee's first coin (measurements.md 5)
+
+
+class Eip3009:
+    """EIP-3009 on EVM chains."""
+
+    scheme: ClassVar[str] = "exact"
+    method: ClassVar[Method] = Method.EIP3009
+    namespace: ClassVar[str] = "eip155"
+
+    def digest(self, permit: Eip3009Permit, offer: Offer) -> bytes:
+        """Return the EIP-712 digest of the ``TransferWithAuthorization``."""
+        domain = digests.domain(offer.name, offer.version, chain_id(permit.network), permit.asset)
+        return digests.transfer_authorization_digest(
+            domain, permit.payer, permit.pay_to, permit.amount, permit.valid_after, permit.valid_before, permit.nonce
+        )
+
+    def typed_data(self, permit: Eip3009Permit, offer: Offer) -> Mapping[str, object]:
+        """Return the typed data a wallet shows."""
+        return digests.transfer_authorization_typed_data(
+            offer.name,
+            offer.version,
+            chain_id(permit.network),
+            permit.asset,
+            permit.payer,
+            permit.pay_to,
+            permit.amount,
+            permit.valid_after,
+            permit.valid_before,
+            permit.nonce,
+        )
+
+    def needs(self, offer: Offer, payer: Address) -> tuple[Read[Any], ...]:
+        """Need nothing: the nonce is random."""
+        return ()
+
+    def prepare(
+        self, offer: Offer, payer: Address, *, now: Seconds, validity: Seconds, nonce: Hash32, facts: Facts | None
+    ) -> Eip3009Permit:
+        """Return the unsigned authorization, valid at once (``validAfter`` 0, as the official clients do)."""
+        return Eip3009Permit(
+            network=offer.network,
+            asset=offer.asset,
+            payer=payer,
+            pay_to=offer.pay_to,
+            amount=offer.amount,
+            valid_after=Seconds(0),
+            valid_before=Seconds(now + validity),
+            nonce=nonce,
+            signature=b"",
+        )
+
+    def check(self, permit: Eip3009Permit, offer: Offer) -> Refusal | None:
+        """Refuse a wrong chain, token, payee, amount or signature."""
+        if (wrong := same_asset(permit.network, permit.asset, offer)) is not None:
+            return wrong
+        if permit.pay_to != offer.pay_to:
+            return Refusal(Reason.RECIPIENT_MISMATCH, "authorization.to is not the offer's payTo")
+        if permit.amount != offer.amount:
+            return Refusal(Reason.VALUE_MISMATCH, f"authorization.value is {permit.amount}, the offer asks {offer.amount}")
+        try:
+            signer = secp256k1.recover(self.digest(permit, offer), permit.signature)
+        except RemoteProtocolError as error:
+            return Refusal(Reason.SIGNATURE, error.text)
+        if signer != permit.payer:
+            return Refusal(Reason.SIGNATURE, "the signature is not authorization.from's")
+        return None
+
+    def window(self, permit: Eip3009Permit, offer: Offer, now: Seconds) -> Refusal | None:
+        """Refuse an authorization outside its window at ``now``."""
+        return window(permit.valid_after, permit.valid_before, offer, now)
+
+    def plan(self, permit: Eip3009Permit, offer: Offer) -> tuple[Read[Any], ...]:
+        """Read the authorization's state, the payer's balance and a simulation, all at one block."""
+        (call,) = self.calls(permit, offer)
+        return (
+            AuthorizationState(permit.asset, permit.payer, permit.nonce),
+            BalanceOf(permit.asset, permit.payer),
+            Simulate(call.to, call.data),
+        )
+
+    def judge(self, permit: Eip3009Permit, offer: Offer, facts: Facts) -> Refusal | None:
+        """Refuse a used authorization, a poor payer, and whatever else the token itself refuses."""
+        used, balance, simulated = (facts.of(read) for read in self.plan(permit, offer))
+        if used:
+            return Refusal(Reason.NONCE_USED, "this authorization was already used or cancelled")
+        if balance < permit.amount:
+            return Refusal(Reason.INSUFFICIENT_FUNDS, "the payer's balance is below the amount")
+        if not simulated.ok:
+            return Refusal(Reason.SIMULATION_FAILED, "the token refuses this authorization")
+        return None
+
+    def calls(self, permit: Eip3009Permit, offer: Offer) -> tuple[Call, ...]:
+        """Return the one call."""
+        signature = permit.signature
+        data = abi.encode_call(
+            _TRANSFER_WITH,
+            permit.payer,
+            permit.pay_to,
+            permit.amount,
+            permit.valid_after,
+            permit.valid_before,
+            bytes.fromhex(permit.nonce[2:]),
+            signature[64],
+            signature[:32],
+            signature[32:64],
+        )
+        return (Call(permit.asset, data, _GAS),)
+
+    def paid(self, permit: Eip3009Permit, offer: Offer, receipt: TxReceipt) -> bool:
+        """Demand both logs of one successful transaction: the authorization used, and exactly this transfer."""
+        used = (AUTHORIZATION_USED, topic(permit.payer), permit.nonce)
+        return (
+            receipt.ok
+            and any(log.address == permit.asset and log.topics == used for log in receipt.logs)
+            and any(moved(log, offer, permit.payer) for log in receipt.logs)
+        )
+
+    def closing(self, permit: Eip3009Permit, offer: Offer, since: int) -> tuple[Read[Any], ...]:
+        """Ask the token whether it is used, and for the transaction that did it."""
+        return (
+            AuthorizationState(permit.asset, permit.payer, permit.nonce),
+            AuthorizationTrace(permit.asset, permit.payer, permit.nonce, since),
+        )
+
+    def close(
+        self, permit: Eip3009Permit, offer: Offer, facts: Facts, mined: TxReceipt | None
+    ) -> tuple[Closing, TxReceipt | None]:
+        """Say what the token says; a state without its log is not believed but asked again."""
+        used = facts.of(AuthorizationState(permit.asset, permit.payer, permit.nonce))
+        trace = next(value for read, value in facts.answers.items() if isinstance(read, AuthorizationTrace))
+        if isinstance(trace, TxReceipt):
+            if self.paid(permit, offer, trace):
+                return Closing.USED, trace
+            if any(log.address == permit.asset and log.topics[:1] == (AUTHORIZATION_CANCELED,) for log in trace.logs):
+                return Closing.CANCELLED, trace
+        if not used and facts.time >= permit.valid_before:
+            return Closing.UNUSED_FINAL, None
+        return Closing.UNUSED_YET, None

@@ -1,0 +1,1 @@
+"""Bytes to events and back, stateless: strict JSON, headers, and one module per dialect."""
