@@ -262,10 +262,17 @@ class _Settling:
 
 _NEEDS_SENT = (_I.UNUSED_FOR_GOOD, _I.UNUSED_YET, _I.STUCK, _I.USED_OURS_UNMINED)
 _NEEDS_UNSENT = (_I.UNUSED_FOR_GOOD_UNSENT, _I.UNUSED_YET_UNSENT)
-_NEEDS_ATTEMPTS = (_I.RECEIPT_ABSENT, _I.RECEIPT_SHALLOW, _I.RECEIPT_PAID, _I.RECEIPT_UNPAID, _I.STUCK)
-_PAID = (_I.USED, _I.USED_OURS_UNMINED, _I.RECEIPT_PAID, _I.ENDED_PAID)
+_NEEDS_ATTEMPTS = (
+    _I.RECEIPT_ABSENT,
+    _I.RECEIPT_SHALLOW,
+    _I.RECEIPT_PAID,
+    _I.RECEIPT_PAID_OURS_UNMINED,
+    _I.RECEIPT_UNPAID,
+    _I.STUCK,
+)
+_PAID = (_I.USED, _I.USED_OURS_UNMINED, _I.RECEIPT_PAID, _I.RECEIPT_PAID_OURS_UNMINED, _I.ENDED_PAID)
 _FOR_GOOD = (_I.NONE_PAID, _I.NONE_PAID_UNMINED, _I.ENDED_UNPAID)
-_UNMINED = (_I.USED_OURS_UNMINED, _I.NONE_PAID_UNMINED)
+_UNMINED = (_I.RECEIPT_PAID_OURS_UNMINED, _I.USED_OURS_UNMINED, _I.NONE_PAID_UNMINED)
 
 
 def _settling_step(memory: _Settling, row: Row) -> _Settling:
@@ -294,6 +301,8 @@ def _possible(memory: _Settling, row: Row) -> None:
     if row.input is _I.RECEIPT_ABSENT_NUMBER_TAKEN and not memory.taken:
         raise Impossible
     if row.input is _I.UNUSED_RETRY and not memory.failed:  # eip2612.py, close: our own transfer failed
+        raise Impossible
+    if row.input in (_I.RECEIPT_PAID, _I.USED, _I.NONE_PAID) and memory.doubt:  # settlement.py, _unmined
         raise Impossible
 
 
@@ -340,7 +349,7 @@ def _settling_does(memory: _Settling, command: type, row: Row) -> _Settling:
         memory = replace(memory, sent=True)
     elif command is FillTxNumbers:
         demand(memory.persisted, f"{where}: fills the numbers of a settlement that has not ended")
-        memory = replace(memory, filled=True)
+        memory = replace(memory, filled=True, doubt=False)
     elif command is ReturnTxNumbers:
         # RENUMBERING: the number was taken, so whatever of ours waited under it is out of every pool
         demand(not memory.sent or memory.taken, f"{where}: gives numbers back that a node has seen")

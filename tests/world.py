@@ -13,7 +13,7 @@ from x402bind.chain.devnet.keys import DEV_KEYS as KEYS
 from x402bind.chain.devnet.keys import dev_accounts
 from x402core.access import KeyRing, TokenClaims, mint
 from x402core.commands import Lane, Receipts, SignTransactions
-from x402core.errors import Reply
+from x402core.errors import Reason, Reply
 from x402core.events import (
     Begin,
     Eip2612Permit,
@@ -197,7 +197,8 @@ def response(status: int = 200, *headers: tuple[str, str], body: bytes = b"") ->
 
 def receipt_header(success: bool = True, *, reason: str = "", network: Network = NETWORK) -> tuple[str, str]:
     """Return a PAYMENT-RESPONSE header."""
-    proof = Receipt(success, network, PAYER, hash32(0xAB) if success else "", None, reason)
+    named = success or reason == Reason.SETTLEMENT_PENDING
+    proof = Receipt(success, network, PAYER, hash32(0xAB) if named else "", None, reason)
     return v2.PAYMENT_RESPONSE, v2.encode_receipt(proof)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections import Counter
 from collections.abc import Callable
@@ -36,12 +37,17 @@ def race(act: Callable[[int], T]) -> list[T]:
         start.wait()
         return act(number)
 
-    with ThreadPool(THREADS) as pool:
-        return pool.map(run, range(THREADS), chunksize=1)
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)  # let them meet inside a call
+    try:
+        with ThreadPool(THREADS) as pool:
+            return pool.map(run, range(THREADS), chunksize=1)
+    finally:
+        sys.setswitchinterval(before)
 
 
 def test_one_thread_of_many_takes_a_claim(shared: Ledger) -> None:
-    for turn in range(10):
+    for turn in range(20):
         statuses = race(lambda n, turn=turn: shared.claim(f"k{turn}", REQUEST, f"o{n}", LATER, now=NOW).status)  # type: ignore[misc]
         assert Counter(statuses) == {S.TAKEN: 1, S.HELD: THREADS - 1}
 

@@ -101,9 +101,8 @@ class Story:
             change = after[who] - before[who]
             sign = "+" if change > 0 else "-" if change < 0 else "±"
             exact = self.style(f"{sign}{self.money(abs(change))}", "green" if change > 0 else "yellow")
-            self.say(
-                f"    {who:<8} {self.money(before[who]):>12} → {self.money(after[who]):>12}   {exact}  ({change:+d} atomic units)"
-            )
+            moved = f"{self.money(before[who]):>12} → {self.money(after[who]):>12}"
+            self.say(f"    {who:<8} {moved}   {exact}  ({change:+d} atomic units)")
 
     def replay(self, event: Mapping[str, Any], charged: int) -> None:
         """Tell what the same payment got when it was presented again."""

@@ -20,7 +20,7 @@ from .keccak import keccak
 __all__ = ["decode", "encode", "encode_call", "event_topic", "revert_reason", "selector"]
 
 # Bytes that eth_abi is given to decode, by the most array brackets in one type.  Pointers may share what they point at: of
-# 124 kB of bytes[] eth_abi 6.0 makes 120 MB, and more brackets multiply that.  Of these it makes 0.5 MB for each bytes in the type.
+# 124 kB of bytes[] eth_abi 6.0 makes 120 MB, and more brackets multiply that.  Of these: 0.5 MB for each run in the type.
 _MOST: Final = (65536, 8192, 2048, 1024, 1024)
 _DEPTH: Final = 6  # of nested tuples: eth_abi reads static ones twice at each level
 _BRACKETS: Final = 16  # of arrays in all the types: far from where eth_abi's recursion would end
@@ -103,12 +103,20 @@ def revert_reason(data: bytes) -> str:
         return "reverted without a reason"
     try:
         if head == selector("Error(string)"):
-            return _printable(str(decode(("string",), body)[0])) or "reverted without a reason"
+            return _printable(_reason(body)) or "reverted without a reason"
         if head == selector("Panic(uint256)"):
             return f"Panic(0x{decode(('uint256',), body)[0]:02x})"
     except RemoteProtocolError:
         return f"malformed error 0x{head.hex()}"
     return f"custom error 0x{head.hex()}"
+
+
+def _reason(body: bytes) -> str:
+    """Return the string of an ``Error(string)``, whatever its padding holds: FiatToken's is not all zeros."""
+    offset, length = int.from_bytes(body[:32], "big"), int.from_bytes(body[32:64], "big")
+    if offset != 32 or len(body) < 64 + length:
+        raise RemoteProtocolError("not an ABI string", source="data")
+    return body[64 : 64 + length].decode("utf-8", "replace")
 
 
 def _printable(text: str) -> str:

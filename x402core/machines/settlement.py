@@ -128,6 +128,7 @@ class SettlementInput(Input):
     STUCK = auto()
     RECEIPT_SHALLOW = auto()
     RECEIPT_PAID = auto()
+    RECEIPT_PAID_OURS_UNMINED = auto()
     RECEIPT_UNPAID = auto()
     USED = auto()
     USED_OURS_UNMINED = auto()
@@ -152,7 +153,7 @@ class _Signed(NamedTuple):
 class SettlementMachine(Machine[SettlementState, SettlementInput]):
     """One settlement by ``account``; begin with ``Settle(proof)`` or ``Resume(record)``.  It is never cancelled."""
 
-    __slots__ = ("account", "candidate", "failed", "lane", "looks", "mined", "number_taken", "policy", "record", "sent")
+    __slots__ = ("account", "candidate", "failed", "lane", "looks", "mined", "number_taken", "ours", "policy", "record", "sent")
 
     TABLE: ClassVar[tuple[Row, ...]] = (
         Row(S.NEW, I.BEGIN, S.RECORDING, "do_record", (PersistIntent,)),
@@ -184,6 +185,7 @@ class SettlementMachine(Machine[SettlementState, SettlementInput]):
         Row(S.LOOKING, I.STUCK, S.RESIGNING, "do_raise_fees", (SignTransactions,)),
         Row(S.LOOKING, I.RECEIPT_SHALLOW, S.WATCHING, "do_watch", (WakeAt,)),
         Row(S.LOOKING, I.RECEIPT_PAID, S.CONFIRMED, "do_confirm", (PersistOutcome, Report)),
+        Row(S.LOOKING, I.RECEIPT_PAID_OURS_UNMINED, S.CONFIRMED, "do_confirm_fill", (PersistOutcome, FillTxNumbers, Report)),
         Row(S.LOOKING, I.RECEIPT_UNPAID, S.CLOSING, "do_ask_contract_mined", (ReadChain,)),
         Row(S.LOOKING, I.EXPIRED, S.CLOSING, "do_ask_contract", (ReadChain,)),
         Row(S.LOOKING, I.FAILED, S.WATCHING, "do_watch", (WakeAt,)),
@@ -202,6 +204,7 @@ class SettlementMachine(Machine[SettlementState, SettlementInput]):
         Row(S.CLOSING, I.UNUSED_RETRY, S.RENUMBERING, "do_number", (AllocateTxNumbers,)),
         Row(S.CLOSING, I.FAILED, S.WATCHING, "do_watch", (WakeAt,)),
         Row(S.PROVING, I.RECEIPT_PAID, S.CONFIRMED, "do_confirm", (PersistOutcome, Report)),
+        Row(S.PROVING, I.RECEIPT_PAID_OURS_UNMINED, S.CONFIRMED, "do_confirm_fill", (PersistOutcome, FillTxNumbers, Report)),
         Row(S.PROVING, I.RECEIPT_SHALLOW, S.WATCHING, "do_watch", (WakeAt,)),
         Row(S.PROVING, I.NONE_PAID, S.VOID, "do_void", (PersistOutcome, Report)),
         Row(S.PROVING, I.NONE_PAID_UNMINED, S.VOID, "do_void_fill", (PersistOutcome, FillTxNumbers, Report)),
@@ -240,7 +243,8 @@ class SettlementMachine(Machine[SettlementState, SettlementInput]):
         self.sent = False  # true once a broadcast may have reached any node
         self.number_taken = False
         self.failed: TxReceipt | None = None  # our own money-moving transaction, mined and not paid
-        self.mined: frozenset[int] = frozenset()  # numbers of ours the last look saw mined
+        self.ours: frozenset[int] = frozenset()  # numbers handed to us and not given back
+        self.mined: frozenset[int] = frozenset()  # those of them the last look saw mined
         self.candidate: SettlementRecord | None = None  # signed, but not yet known to be journaled
         self.looks = 0
 
@@ -309,8 +313,9 @@ class SettlementMachine(Machine[SettlementState, SettlementInput]):
         self.mined = frozenset(n for a in record.attempts for n, h in zip(a.numbers, a.hashes, strict=True) if h in hashes)
         for receipt in receipts:
             if scheme.paid(record.permit, record.offer, receipt):
-                deep = self._deep(receipt.block, seen.head)
-                return (I.RECEIPT_PAID if deep else I.RECEIPT_SHALLOW), (receipt if deep else None)
+                if not self._deep(receipt.block, seen.head):
+                    return I.RECEIPT_SHALLOW, None
+                return (I.RECEIPT_PAID_OURS_UNMINED if self._unmined else I.RECEIPT_PAID), receipt
         if self.state is S.PROVING:
             return (I.NONE_PAID_UNMINED if self._unmined else I.NONE_PAID), None
         if not record.attempts:
@@ -326,11 +331,12 @@ class SettlementMachine(Machine[SettlementState, SettlementInput]):
         """Name the case of a payment that no receipt decides."""
         attempt = self._record.attempts[-1]
         single = len(attempt.hashes) == 1
+        stuck = self._stuck(attempt, now)
         if self._expired(seconds(now)) and self._expired(seen.time):
-            return I.EXPIRED
+            return I.STUCK if stuck and receipts else I.EXPIRED  # half a bundle is mined: its end no longer expires
         if self.number_taken and not receipts and (single or not self.sent):
             return I.RECEIPT_ABSENT_NUMBER_TAKEN
-        return I.STUCK if self._stuck(attempt, now) else I.RECEIPT_ABSENT
+        return I.STUCK if stuck else I.RECEIPT_ABSENT
 
     def _stuck(self, attempt: Attempt, now: Millis) -> bool:
         alive = attempt.numbers[-1] not in self.mined
@@ -339,7 +345,7 @@ class SettlementMachine(Machine[SettlementState, SettlementInput]):
 
     @property
     def _unmined(self) -> tuple[int, ...]:
-        return tuple(sorted({n for attempt in self._record.attempts for n in attempt.numbers} - self.mined))
+        return tuple(sorted(self.ours - self.mined))
 
     def on_facts(self, facts: Facts, _now: Millis) -> tuple[SettlementInput, object]:
         """The token contract has been asked what became of the permit."""
@@ -347,11 +353,10 @@ class SettlementMachine(Machine[SettlementState, SettlementInput]):
         closing, proof = of(record.offer).close(record.permit, record.offer, facts, self.failed)
         deep = proof is not None and self._deep(proof.block, facts.number)
         if closing is Closing.USED and deep:
-            ours = proof is not None and proof.transaction in record.hashes
-            return (I.USED if ours or not self.sent or not self._unmined else I.USED_OURS_UNMINED), proof
+            return (I.USED_OURS_UNMINED if self._unmined else I.USED), proof
         final = closing is Closing.UNUSED_FINAL or (closing is Closing.CANCELLED and deep)
         final = final or (closing is Closing.UNUSED_RETRY and len(record.attempts) >= self.policy.most_attempts)
-        if not self.sent and (final or (self._expired(facts.time) and closing is Closing.UNUSED_YET)):
+        if not self.sent and (final or closing is Closing.UNUSED_ALLOWED):
             return I.UNUSED_FOR_GOOD_UNSENT, None
         if final:
             return I.UNUSED_FOR_GOOD, None
@@ -381,6 +386,9 @@ class SettlementMachine(Machine[SettlementState, SettlementInput]):
         """Go on from signed bytes: nobody knows whether they were sent, so they were."""
         self.record = record
         self.sent = True
+        attempt = record.attempts[-1]
+        self.ours = frozenset(attempt.numbers)
+        self.lane = Lane(attempt.numbers, attempt.max_fee, attempt.max_priority_fee)
         return self.do_look(None, now)
 
     def do_report_stored(self, record: SettlementRecord, _now: Millis) -> Commands:
@@ -405,12 +413,16 @@ class SettlementMachine(Machine[SettlementState, SettlementInput]):
 
     def do_return_rest(self, _why: object, now: Millis) -> Commands:
         """Give the numbers back and wait before trying again."""
-        record = self._record
-        return (ReturnTxNumbers(record.permit.network, record.key), self._wake(now))
+        return (self._return(), self._wake(now))
+
+    def _return(self) -> ReturnTxNumbers:
+        self.ours = frozenset()
+        return ReturnTxNumbers(self._record.permit.network, self._record.key)
 
     def do_sign(self, lane: Lane, _now: Millis) -> Commands:
         """Have the calls signed."""
         self.lane = lane
+        self.ours |= frozenset(lane.numbers)
         return self._sign(lane)
 
     def do_raise_fees(self, _data: None, _now: Millis) -> Commands:
@@ -473,8 +485,7 @@ class SettlementMachine(Machine[SettlementState, SettlementInput]):
 
     def do_renumber(self, _data: None, now: Millis) -> Commands:
         """Give back what is left of the numbers, which no node has seen, and take new ones: somebody else used the first."""
-        record = self._record
-        return (ReturnTxNumbers(record.permit.network, record.key), *self.do_number(None, now))
+        return (self._return(), *self.do_number(None, now))
 
     def do_ask_contract(self, _data: object, _now: Millis) -> Commands:
         """Ask the token contract what became of the permit."""
@@ -522,10 +533,8 @@ class SettlementMachine(Machine[SettlementState, SettlementInput]):
 
     def do_give_up(self, _data: object, _now: Millis) -> Commands:
         """Persist and report that nothing was ever sent, and give the numbers back."""
-        record = self._record
-        permit = record.permit
-        back = ReturnTxNumbers(permit.network, record.key)
-        return (back, *self._end(Unsettled(Reason.UNAVAILABLE, permit.network, permit.payer)))
+        permit = self._record.permit
+        return (self._return(), *self._end(Unsettled(Reason.UNAVAILABLE, permit.network, permit.payer)))
 
     def _end(self, outcome: Settlement) -> Commands:
         self.record = replace(self._record, outcome=outcome)
@@ -534,8 +543,8 @@ class SettlementMachine(Machine[SettlementState, SettlementInput]):
     def _fillers(self) -> FillTxNumbers:
         """Return transactions that use up our unmined numbers, at fees that replace what may be waiting under them."""
         record = self._record
-        attempt = record.attempts[-1]
-        fee, tip = _raise(attempt.max_fee), _raise(attempt.max_priority_fee)
+        assert self.lane is not None
+        fee, tip = _raise(self.lane.max_fee), _raise(self.lane.max_priority_fee)
         chain = chain_id(record.permit.network)
         fillers = tuple(Transaction(chain, number, tip, fee, 21_000, self.account) for number in self._unmined)
         return FillTxNumbers(record.permit.network, record.key, fillers)

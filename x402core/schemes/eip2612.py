@@ -160,4 +160,6 @@ class Eip2612:
         dead = nonce > permit.nonce or facts.time > permit.deadline
         if mined is not None:
             return (Closing.UNUSED_FINAL if dead else Closing.UNUSED_RETRY), None
-        return (Closing.UNUSED_FINAL if dead and allowance < permit.amount else Closing.UNUSED_YET), None
+        if not dead:
+            return Closing.UNUSED_YET, None
+        return (Closing.UNUSED_FINAL if allowance < permit.amount else Closing.UNUSED_ALLOWED), None

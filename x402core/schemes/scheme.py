@@ -46,6 +46,7 @@ class Closing(Enum):
     CANCELLED = "cancelled"  # the payer cancelled it on chain
     UNUSED_FINAL = "unused_final"  # not executed, and it can no longer be
     UNUSED_YET = "unused_yet"  # not executed, but it still could be
+    UNUSED_ALLOWED = "unused_allowed"  # the permit is dead, but an allowance lets what we sent still move the money
     UNUSED_RETRY = "unused_retry"  # not executed, and nothing of ours can execute it any more: send again
 
 
