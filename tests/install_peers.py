@@ -28,7 +28,8 @@ def main() -> int:
         return 1
     if not (PEERS / "node_modules" / "@uniswap").exists():
         subprocess.run(
-            [npm, "install", "--silent", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix", str(PEERS), *NPM], check=True
+            [npm, "install", "--silent", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix", str(PEERS), *NPM],
+            check=True,
         )
     python = PEERS / "mock" / "bin" / "python"
     if not python.exists():

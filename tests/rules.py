@@ -112,7 +112,10 @@ def _money(log: Sequence[Entry], commands: list[Command[Any]], closers: list[Any
     for closer in closers:
         if isinstance(closer, ReleaseClaim):
             moved = settles and not (outcome and _never_sent(outcome[0]))
-            journaled = any(isinstance(c, RecordIntent) for c in commands) and recorded not in ([Stored.OVER_EXPOSURE], [Stored.CONFLICT])
+            journaled = any(isinstance(c, RecordIntent) for c in commands) and recorded not in (
+                [Stored.OVER_EXPOSURE],
+                [Stored.CONFLICT],
+            )
             assert not moved, f"released although money may have moved: {outcome}"
             assert not journaled, f"released although the intent may be journaled: {recorded}"
         if isinstance(closer, CommitClaim):

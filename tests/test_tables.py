@@ -261,9 +261,6 @@ def test_every_waited_command_can_be_answered_and_can_fail(name: str) -> None:
         assert machine.FAILURES[command] in spec.accepts[state]
 
 
-@pytest.mark.xfail(
-    raises=Broken, reason="findings-tables.md R4: an end with a candidate of new numbers neither sends nor returns them"
-)
 def test_no_number_is_lost_with_the_answer_of_the_journal() -> None:
     assert len(explore(SETTLEMENT_SPEC, NUMBERS)) > len(SETTLEMENT_SPEC.states)
 

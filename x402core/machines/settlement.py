@@ -185,7 +185,7 @@ class SettlementMachine(Machine[SettlementState, SettlementInput]):
         Row(S.LOOKING, I.STUCK, S.RESIGNING, "do_raise_fees", (SignTransactions,)),
         Row(S.LOOKING, I.RECEIPT_SHALLOW, S.WATCHING, "do_watch", (WakeAt,)),
         Row(S.LOOKING, I.RECEIPT_PAID, S.CONFIRMED, "do_confirm", (PersistOutcome, Report)),
-        Row(S.LOOKING, I.RECEIPT_PAID_OURS_UNMINED, S.CONFIRMED, "do_confirm_fill", (PersistOutcome, FillTxNumbers, Report)),
+        Row(S.LOOKING, I.RECEIPT_PAID_OURS_UNMINED, S.CONFIRMED, "do_confirm_fill", (FillTxNumbers, PersistOutcome, Report)),
         Row(S.LOOKING, I.RECEIPT_UNPAID, S.CLOSING, "do_ask_contract_mined", (ReadChain,)),
         Row(S.LOOKING, I.EXPIRED, S.CLOSING, "do_ask_contract", (ReadChain,)),
         Row(S.LOOKING, I.FAILED, S.WATCHING, "do_watch", (WakeAt,)),
@@ -196,7 +196,7 @@ class SettlementMachine(Machine[SettlementState, SettlementInput]):
         Row(S.REJOURNALING, I.STORED, S.SENDING, "do_send", (Broadcast,)),
         Row(S.REJOURNALING, I.FAILED, S.WATCHING, "do_watch", (WakeAt,)),
         Row(S.CLOSING, I.USED, S.CONFIRMED, "do_confirm", (PersistOutcome, Report)),
-        Row(S.CLOSING, I.USED_OURS_UNMINED, S.CONFIRMED, "do_confirm_fill", (PersistOutcome, FillTxNumbers, Report)),
+        Row(S.CLOSING, I.USED_OURS_UNMINED, S.CONFIRMED, "do_confirm_fill", (FillTxNumbers, PersistOutcome, Report)),
         Row(S.CLOSING, I.UNUSED_FOR_GOOD, S.PROVING, "do_look", (GetReceipts,)),
         Row(S.CLOSING, I.UNUSED_FOR_GOOD_UNSENT, S.NOT_SENT, "do_give_up", (ReturnTxNumbers, PersistOutcome, Report)),
         Row(S.CLOSING, I.UNUSED_YET, S.WATCHING, "do_rebroadcast", (Rebroadcast, WakeAt)),
@@ -204,10 +204,10 @@ class SettlementMachine(Machine[SettlementState, SettlementInput]):
         Row(S.CLOSING, I.UNUSED_RETRY, S.RENUMBERING, "do_number", (AllocateTxNumbers,)),
         Row(S.CLOSING, I.FAILED, S.WATCHING, "do_watch", (WakeAt,)),
         Row(S.PROVING, I.RECEIPT_PAID, S.CONFIRMED, "do_confirm", (PersistOutcome, Report)),
-        Row(S.PROVING, I.RECEIPT_PAID_OURS_UNMINED, S.CONFIRMED, "do_confirm_fill", (PersistOutcome, FillTxNumbers, Report)),
+        Row(S.PROVING, I.RECEIPT_PAID_OURS_UNMINED, S.CONFIRMED, "do_confirm_fill", (FillTxNumbers, PersistOutcome, Report)),
         Row(S.PROVING, I.RECEIPT_SHALLOW, S.WATCHING, "do_watch", (WakeAt,)),
         Row(S.PROVING, I.NONE_PAID, S.VOID, "do_void", (PersistOutcome, Report)),
-        Row(S.PROVING, I.NONE_PAID_UNMINED, S.VOID, "do_void_fill", (PersistOutcome, FillTxNumbers, Report)),
+        Row(S.PROVING, I.NONE_PAID_UNMINED, S.VOID, "do_void_fill", (FillTxNumbers, PersistOutcome, Report)),
         Row(S.PROVING, I.FAILED, S.WATCHING, "do_watch", (WakeAt,)),
     )
     START = S.NEW
@@ -503,8 +503,7 @@ class SettlementMachine(Machine[SettlementState, SettlementInput]):
 
     def do_confirm_fill(self, proof: TxReceipt, _now: Millis) -> Commands:
         """As ``do_confirm``, filling our own numbers, which the other's transaction made pointless."""
-        persist, report = self._end(self._settled(proof))
-        return (persist, self._fillers(), report)
+        return (self._fillers(), *self._end(self._settled(proof)))
 
     def _settled(self, proof: TxReceipt) -> Settled:
         record = self._record
@@ -528,8 +527,7 @@ class SettlementMachine(Machine[SettlementState, SettlementInput]):
 
     def do_void_fill(self, _data: object, now: Millis) -> Commands:
         """As ``do_void``, filling the numbers that were never mined."""
-        persist, report = self.do_void(None, now)
-        return (persist, self._fillers(), report)
+        return (self._fillers(), *self.do_void(None, now))
 
     def do_give_up(self, _data: object, _now: Millis) -> Commands:
         """Persist and report that nothing was ever sent, and give the numbers back."""
@@ -541,7 +539,10 @@ class SettlementMachine(Machine[SettlementState, SettlementInput]):
         return (PersistOutcome(self.record), Report(outcome))
 
     def _fillers(self) -> FillTxNumbers:
-        """Return transactions that use up our unmined numbers, at fees that replace what may be waiting under them."""
+        """Return transactions that use up our unmined numbers, at fees that replace what may be waiting under them.
+
+        They go out before the outcome is stored, because an end sets numbers free that were never signed with.
+        """
         record = self._record
         assert self.lane is not None
         fee, tip = _raise(self.lane.max_fee), _raise(self.lane.max_priority_fee)
