@@ -45,7 +45,7 @@ from x402core.commands import (
 )
 from x402core.machines.client import ClientInput, ClientState
 from x402core.machines.machine import Row
-from x402core.machines.settlement import SettlementInput, SettlementState
+from x402core.machines.settlement import SettlementInput, SettlementMachine, SettlementState
 
 __all__ = ["CLIENT", "NUMBERS", "SELLER", "SETTLEMENT"]
 
@@ -348,7 +348,8 @@ def _settling_does(memory: _Settling, command: type, row: Row) -> _Settling:
         demand(memory.attempts, f"{where}: rebroadcasts nothing")
         memory = replace(memory, sent=True)
     elif command is FillTxNumbers:
-        demand(memory.persisted, f"{where}: fills the numbers of a settlement that has not ended")
+        # before the outcome is stored: that frees numbers in the ledger, and a filler must not race who gets them next
+        demand(not memory.persisted and row.next in SettlementMachine.ENDS, f"{where}: fills too late, or without an end")
         memory = replace(memory, filled=True, doubt=False)
     elif command is ReturnTxNumbers:
         # RENUMBERING: the number was taken, so whatever of ours waited under it is out of every pool

@@ -357,7 +357,8 @@ class Lane:
 class AllocateTxNumbers(Command[Lane]):
     """Hand out ``count`` rising transaction numbers of the settling account for this settlement, lowest gap first.
 
-    Asked again for the same key before they were used, the same numbers come back.  On failure: none is taken.
+    Asked again for the same key, the same numbers come back until they are returned or the chain passes one of them.
+    On failure: none is taken.
     """
 
     network: Network

@@ -165,21 +165,33 @@ def decide(row: ClaimRow | None, record: SettlementRecord | None, *, request: st
     match row.state:
         case ClaimState.CLAIMED if now < row.until:
             return Claim(ClaimStatus.HELD)
-        case ClaimState.CLAIMED:  # its owner is gone: what the journal says is what happened
-            return TAKEN if record is None else _from_record(record, row)
-        case ClaimState.KEPT:
-            if record is None:  # settled elsewhere, or nobody knows
-                return Claim(ClaimStatus.PENDING if row.settled is None else ClaimStatus.UNSERVED, row.settled)
-            return _from_record(record, row)
         case ClaimState.COMMITTED:
-            if record is not None and isinstance(record.outcome, Unsettled) and record.outcome.final:
-                return Claim(ClaimStatus.VOID, transactions=record.outcome.transactions)
-            settled = record.outcome if record is not None and isinstance(record.outcome, Settled) else row.settled
-            if row.reply is None:  # served, as a stream that was not kept: one payment buys one execution
-                return Claim(ClaimStatus.SPENT, settled)
-            return Claim(ClaimStatus.ANSWERED, settled, row.reply, record.hashes if record else ())
+            return _committed(row, record)
+        case ClaimState.CLAIMED | ClaimState.KEPT:  # its owner is gone, or left it to the journal: what that says happened
+            if record is not None:
+                return _from_record(record, row)
+            if row.settled is not None:  # settled elsewhere, by its facilitator's word
+                return _paid(row.settled, row)
+            lost = row.state is ClaimState.KEPT and now < row.until
+            return Claim(ClaimStatus.PENDING) if lost else TAKEN
         case _:
             assert_never(row.state)
+
+
+def _committed(row: ClaimRow, record: SettlementRecord | None) -> Claim:
+    outcome = None if record is None else record.outcome
+    if isinstance(outcome, Unsettled) and outcome.final:
+        return Claim(ClaimStatus.VOID, transactions=outcome.transactions)
+    settled = outcome if isinstance(outcome, Settled) else row.settled
+    if row.reply is None:  # served, as a stream that was not kept: one payment buys one execution
+        return Claim(ClaimStatus.SPENT, settled)
+    return Claim(ClaimStatus.ANSWERED, settled, row.reply, record.hashes if record else ())
+
+
+def _paid(settled: Settled, row: ClaimRow | None) -> Claim:
+    if row is not None and row.reply is not None:
+        return Claim(ClaimStatus.ANSWERED, settled, row.reply, settled.transactions)
+    return Claim(ClaimStatus.UNSERVED, settled)
 
 
 def _unclaimed(record: SettlementRecord) -> Claim:
@@ -191,9 +203,7 @@ def _unclaimed(record: SettlementRecord) -> Claim:
 def _from_record(record: SettlementRecord, row: ClaimRow | None) -> Claim:
     match record.outcome:
         case Settled() as settled:
-            if row is not None and row.reply is not None:
-                return Claim(ClaimStatus.ANSWERED, settled, row.reply, record.hashes)
-            return Claim(ClaimStatus.UNSERVED, settled)
+            return _paid(settled, row)
         case Unsettled(final=True) as void:
             return Claim(ClaimStatus.VOID, transactions=void.transactions)
         case _:

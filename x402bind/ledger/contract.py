@@ -92,9 +92,9 @@ class Ledger(Protocol):
         """
 
     def release(self, key: str, owner: str) -> None:
-        """Delete this owner's open claim, unless a settlement is journaled or the claim is known to be paid.
+        """Delete this owner's open claim; where a settlement is journaled, or it is known to be paid, keep it instead.
 
-        Anything else is left alone.  On failure: the claim stays until its lease ends.
+        Another owner's claim, and a closed one, are left alone.  On failure: the claim stays until its lease ends.
         """
 
     def commit(self, key: str, owner: str, settled: Settled | None, reply: Reply | None) -> None:

@@ -95,6 +95,8 @@ class MemoryLedger:
             row, record = store.look(key)
             if rows.releasable(row, owner, record is not None):
                 del store.claims[key]
+            elif (after := rows.closed(row, owner, ClaimState.KEPT, None, None)) is not None:
+                store.claims[key] = (after, store.claims[key][1])
 
     def commit(self, key: str, owner: str, settled: Settled | None, reply: Reply | None) -> None:
         """See :meth:`Ledger.commit`."""

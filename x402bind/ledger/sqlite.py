@@ -71,8 +71,11 @@ class SqliteLedger:
     def release(self, key: str, owner: str) -> None:
         """See :meth:`Ledger.release`."""
         with self._file.writing() as db:
-            if rows.releasable(_row(db, key), owner, _record(db, key) is not None):
+            row = _row(db, key)
+            if rows.releasable(row, owner, _record(db, key) is not None):
                 db.execute("DELETE FROM x402_claims WHERE key = ?", (key,))
+            elif (after := rows.closed(row, owner, ClaimState.KEPT, None, None)) is not None:
+                _write_row(db, after)
 
     def commit(self, key: str, owner: str, settled: Settled | None, reply: Reply | None) -> None:
         """See :meth:`Ledger.commit`."""

@@ -13,7 +13,7 @@ from x402core.errors import Reason, Refusal, Reply, problem
 from x402core.events import Challenge, Headers, Payer, Permit, Receipt, Settled
 from x402core.policy import Terms
 from x402core.values import Hash32
-from x402core.wire import http, permit_token, v2
+from x402core.wire import http, identifier, permit_token, v2
 
 __all__ = ["PRIVATE", "busy", "challenge", "context", "pending", "receipt", "receipt_header", "unavailable"]
 
@@ -31,6 +31,7 @@ def challenge(terms: Terms, error: str) -> Reply:
             error=error,
             resource=terms.resource,
             token_endpoint=None if terms.token is None else terms.token.address,
+            extensions=identifier.advertised(),
         ),
         created_at=permit_token.timestamp(terms.since),
     )

@@ -57,7 +57,7 @@ from x402core.policy import PayerPolicy, choose
 from x402core.reads import Facts
 from x402core.schemes import of
 from x402core.values import Address, Hash32, Millis, Origin, Seconds, parse_origin, seconds
-from x402core.wire import http, permit_token, v2
+from x402core.wire import http, identifier, permit_token, v2
 from x402core.wire.headers import single
 
 from .machine import Commands, Input, Machine, Row, State, Trace
@@ -369,10 +369,16 @@ class ClientExchange(Machine[ClientState, ClientInput]):
         assert self.challenge is not None
         assert self.unsigned is not None
         permit = replace(self.unsigned, signature=signature)
-        payment = Payment(permit, self.offer, self.challenge.resource, self.challenge.extensions)
+        extensions = identifier.identified(self.challenge.extensions, self._identifier)
+        payment = Payment(permit, self.offer, self.challenge.resource, extensions)
         self.headers = ((v2.PAYMENT_SIGNATURE, v2.encode_payment(payment)),)
         self.permit = permit
         return (SendRequest(self.headers),)
+
+    @property
+    def _identifier(self) -> str:
+        """What makes this payment tellable from a copy of its permit: random, and never on the chain."""
+        return "pay_" + keccak(self.entropy + b"payment-identifier")[:16].hex()
 
     def do_wait(self, _receipt: Receipt | None, now: Millis) -> Commands:
         """Wait a little longer each time before presenting the same permit again."""
@@ -390,7 +396,8 @@ class ClientExchange(Machine[ClientState, ClientInput]):
         url = self._token_url(self.challenge)
         assert url is not None
         permit = replace(self.unsigned, signature=signature)
-        body = permit_token.encode_token_request(permit, created_at=permit_token.timestamp(now))
+        created = permit_token.timestamp(now)
+        body = permit_token.encode_token_request(permit, created_at=created, identifier=self._identifier)
         self.permit = permit
         self.asked = SendTokenRequest(url, body)
         return (self.asked,)

@@ -252,7 +252,7 @@ class ServerExchange(Machine[ServerState, ServerInput]):
                 checked = check(payment.permit, offer)
                 if isinstance(checked, Refusal):
                     return I.REFUSED, checked
-                return I.PAYMENT, (checked, fingerprint(head))
+                return I.PAYMENT, (checked, fingerprint(head, signature))
         return I.UNMATCHED, Refusal(Reason.NO_MATCH)
 
     def on_payment_state(self, state: PaymentState, _now: Millis) -> tuple[ServerInput, object]:
@@ -498,9 +498,14 @@ _CLAIMS: Mapping[ClaimStatus, Callable[[Claim], tuple[ServerInput, object]]] = {
 }
 
 
-def fingerprint(head: RequestHead) -> str:
-    """Return what a permit is bound to: method, raw target and body digest (threat T8), as SHA-256 hex."""
-    parts = (head.method.upper().encode(), head.target.encode("utf-8", "surrogateescape"), head.body_digest)
+def fingerprint(head: RequestHead, payment: str) -> str:
+    """Return what a claim is bound to: method, raw target, body digest (threat T8) and the payment's own text, as SHA-256 hex.
+
+    The text, because a settled permit is public on the chain: whoever copies it from there must not get the payer's answer.
+    It is a secret as far as its ``payment-identifier`` is (our clients send a random one).
+    """
+    target = head.target.encode("utf-8", "surrogateescape")
+    parts = (head.method.upper().encode(), target, head.body_digest, payment.encode("utf-8", "surrogateescape"))
     return hashlib.sha256(b"".join(len(part).to_bytes(8, "big") + part for part in parts)).hexdigest()
 
 

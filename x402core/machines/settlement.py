@@ -96,7 +96,6 @@ class SettlementState(State):
     SENDING = auto()
     WATCHING = auto()
     LOOKING = auto()
-    RENUMBERING = auto()
     RESIGNING = auto()
     REJOURNALING = auto()
     CLOSING = auto()
@@ -181,7 +180,7 @@ class SettlementMachine(Machine[SettlementState, SettlementInput]):
         Row(S.SENDING, I.REJECTED, S.CLOSING, "do_ask_contract", (ReadChain,)),
         Row(S.WATCHING, I.TICK, S.LOOKING, "do_look", (GetReceipts,)),
         Row(S.LOOKING, I.RECEIPT_ABSENT, S.WATCHING, "do_rebroadcast", (Rebroadcast, WakeAt)),
-        Row(S.LOOKING, I.RECEIPT_ABSENT_NUMBER_TAKEN, S.RENUMBERING, "do_renumber", (ReturnTxNumbers, AllocateTxNumbers)),
+        Row(S.LOOKING, I.RECEIPT_ABSENT_NUMBER_TAKEN, S.RESTING, "do_return_rest", (ReturnTxNumbers, WakeAt)),
         Row(S.LOOKING, I.STUCK, S.RESIGNING, "do_raise_fees", (SignTransactions,)),
         Row(S.LOOKING, I.RECEIPT_SHALLOW, S.WATCHING, "do_watch", (WakeAt,)),
         Row(S.LOOKING, I.RECEIPT_PAID, S.CONFIRMED, "do_confirm", (PersistOutcome, Report)),
@@ -189,8 +188,6 @@ class SettlementMachine(Machine[SettlementState, SettlementInput]):
         Row(S.LOOKING, I.RECEIPT_UNPAID, S.CLOSING, "do_ask_contract_mined", (ReadChain,)),
         Row(S.LOOKING, I.EXPIRED, S.CLOSING, "do_ask_contract", (ReadChain,)),
         Row(S.LOOKING, I.FAILED, S.WATCHING, "do_watch", (WakeAt,)),
-        Row(S.RENUMBERING, I.NUMBERED, S.RESIGNING, "do_sign", (SignTransactions,)),
-        Row(S.RENUMBERING, I.FAILED, S.WATCHING, "do_watch", (WakeAt,)),
         Row(S.RESIGNING, I.SIGNED, S.REJOURNALING, "do_journal", (PersistSignedTx,)),
         Row(S.RESIGNING, I.FAILED, S.WATCHING, "do_watch", (WakeAt,)),
         Row(S.REJOURNALING, I.STORED, S.SENDING, "do_send", (Broadcast,)),
@@ -201,7 +198,7 @@ class SettlementMachine(Machine[SettlementState, SettlementInput]):
         Row(S.CLOSING, I.UNUSED_FOR_GOOD_UNSENT, S.NOT_SENT, "do_give_up", (ReturnTxNumbers, PersistOutcome, Report)),
         Row(S.CLOSING, I.UNUSED_YET, S.WATCHING, "do_rebroadcast", (Rebroadcast, WakeAt)),
         Row(S.CLOSING, I.UNUSED_YET_UNSENT, S.RESTING, "do_return_rest", (ReturnTxNumbers, WakeAt)),
-        Row(S.CLOSING, I.UNUSED_RETRY, S.RENUMBERING, "do_number", (AllocateTxNumbers,)),
+        Row(S.CLOSING, I.UNUSED_RETRY, S.RESTING, "do_rest", (WakeAt,)),
         Row(S.CLOSING, I.FAILED, S.WATCHING, "do_watch", (WakeAt,)),
         Row(S.PROVING, I.RECEIPT_PAID, S.CONFIRMED, "do_confirm", (PersistOutcome, Report)),
         Row(S.PROVING, I.RECEIPT_PAID_OURS_UNMINED, S.CONFIRMED, "do_confirm_fill", (FillTxNumbers, PersistOutcome, Report)),
@@ -408,11 +405,11 @@ class SettlementMachine(Machine[SettlementState, SettlementInput]):
         return (AllocateTxNumbers(record.permit.network, record.key, len(of(record.offer).calls(record.permit, record.offer))),)
 
     def do_rest(self, _why: object, now: Millis) -> Commands:
-        """Wait before trying again: nothing has been sent."""
+        """Wait before asking for numbers: nothing of ours is in any node's pool."""
         return (self._wake(now),)
 
     def do_return_rest(self, _why: object, now: Millis) -> Commands:
-        """Give the numbers back and wait before trying again."""
+        """Give the numbers back, which no node has a transaction of ours for, and wait before asking for new ones."""
         return (self._return(), self._wake(now))
 
     def _return(self) -> ReturnTxNumbers:
@@ -482,10 +479,6 @@ class SettlementMachine(Machine[SettlementState, SettlementInput]):
         record = self._record
         self.sent = True
         return (Rebroadcast(record.permit.network, record.attempts[-1].raws), self._wake(now))
-
-    def do_renumber(self, _data: None, now: Millis) -> Commands:
-        """Give back what is left of the numbers, which no node has seen, and take new ones: somebody else used the first."""
-        return (self._return(), *self.do_number(None, now))
 
     def do_ask_contract(self, _data: object, _now: Millis) -> Commands:
         """Ask the token contract what became of the permit."""

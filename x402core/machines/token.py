@@ -12,6 +12,7 @@ Replies keep the words x402-mock's clients expect.  Not its business: which scop
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from enum import auto
 from typing import Any, ClassVar
@@ -145,14 +146,17 @@ class TokenExchange(Machine[TokenState, TokenInput]):
         self.terms = terms
         self.entropy = entropy
         self.owner = entropy[:16].hex()
-        self.request = f"token {terms.token.audience} {terms.token.scope}"
+        self.request = ""
         self.checked: Checked | None = None
         self.proof: Verified | None = None
 
     # ------------------------------------------------------------------------------------------------------- classify
 
     def on_request(self, event: TokenRequest, _now: Millis) -> tuple[TokenInput, object]:
-        """A body was posted."""
+        """A body was posted.  A claim is bound to its very bytes: a settled permit is public on the chain, they are not."""
+        terms = self.terms.token
+        assert terms is not None
+        self.request = f"token {terms.audience} {terms.scope} {hashlib.sha256(event.body).hexdigest()}"
         try:
             permit = permit_token.decode_token_request(event.body).permit
         except RemoteProtocolError as error:

@@ -242,8 +242,10 @@ def _network(value: object, at: str) -> Network:
 # --- the token request -----------------------------------------------------------------------------------------------
 
 
-def encode_token_request(permit: Eip2612Permit, *, created_at: str) -> bytes:
+def encode_token_request(permit: Eip2612Permit, *, created_at: str, identifier: str = "") -> bytes:
     """Write the JSON body to POST to the token endpoint; amounts and times are JSON numbers, as x402-mock has them.
+
+    ``identifier`` is our additive ``payment_id``: random text that sets this body apart from what the chain will publish.
 
     Raises: LocalProtocolError for a signature that is not 65 bytes ending in 27 or 28.  Source: seeds.md 1.2.
     """
@@ -253,6 +255,7 @@ def encode_token_request(permit: Eip2612Permit, *, created_at: str) -> bytes:
     return dumps(
         {
             "version": VERSION,
+            **({"payment_id": identifier} if identifier else {}),
             "permit": {
                 "permit_type": "EIP2612",
                 "owner": checksum(permit.payer),
