@@ -250,6 +250,7 @@ class _Settling:
     attempts: bool = False  # something signed is journaled and known
     ready: bool = False  # what was just journaled may be broadcast
     sent: bool = False
+    alive: bool = False  # something of ours may wait in a pool, or have been executed
     taken: bool = False  # our number was taken by somebody
     failed: bool = False  # our money-mover is mined and did not pay
     held: bool = False  # numbers are held that no node has seen
@@ -272,6 +273,8 @@ _NEEDS_ATTEMPTS = (
 )
 _PAID = (_I.USED, _I.USED_OURS_UNMINED, _I.RECEIPT_PAID, _I.RECEIPT_PAID_OURS_UNMINED, _I.ENDED_PAID)
 _FOR_GOOD = (_I.NONE_PAID, _I.NONE_PAID_UNMINED, _I.ENDED_UNPAID)
+_DEAD = (_I.RECEIPT_ABSENT_NUMBER_TAKEN, _I.UNUSED_RETRY)
+"""Nothing of ours waits any more: out of every pool, because its number is used; or mined, and failed."""
 _UNMINED = (_I.RECEIPT_PAID_OURS_UNMINED, _I.USED_OURS_UNMINED, _I.NONE_PAID_UNMINED)
 
 
@@ -315,7 +318,7 @@ def _settling_heard(memory: _Settling, row: Row) -> _Settling:
         case _I.FRESH | _I.ENDED_PAID | _I.ENDED_UNPAID:
             return replace(memory, recorded=True)
         case _I.JOURNALED:  # nobody knows whether it was sent
-            return replace(memory, recorded=True, attempts=True, sent=True)
+            return replace(memory, recorded=True, attempts=True, sent=True, alive=True)
         case _I.FAILED if memory.asking is PersistSignedTx and memory.new:
             return replace(memory, doubt=True)
         case _I.NUMBERED:
@@ -323,11 +326,13 @@ def _settling_heard(memory: _Settling, row: Row) -> _Settling:
         case _I.STUCK:
             return replace(memory, new=False)
         case _I.ACCEPTED | _I.UNCLEAR:
-            return replace(memory, sent=True, held=False)
+            return replace(memory, sent=True, alive=True, held=False)
         case _I.NUMBER_TAKEN:
             return replace(memory, taken=True)
         case _I.RECEIPT_UNPAID:
             return replace(memory, failed=True)
+        case _ if row.input in _DEAD:
+            return replace(memory, alive=False, held=memory.held and row.input is not _I.UNUSED_RETRY)
         case _I.UNUSED_FOR_GOOD | _I.UNUSED_FOR_GOOD_UNSENT:
             return replace(memory, for_good=True)
     return memory
@@ -346,14 +351,13 @@ def _settling_does(memory: _Settling, command: type, row: Row) -> _Settling:
         memory = replace(memory, ready=False, taken=False, doubt=False)
     elif command is Rebroadcast:
         demand(memory.attempts, f"{where}: rebroadcasts nothing")
-        memory = replace(memory, sent=True)
+        memory = replace(memory, sent=True, alive=True)
     elif command is FillTxNumbers:
         # before the outcome is stored: that frees numbers in the ledger, and a filler must not race who gets them next
         demand(not memory.persisted and row.next in SettlementMachine.ENDS, f"{where}: fills too late, or without an end")
         memory = replace(memory, filled=True, doubt=False)
     elif command is ReturnTxNumbers:
-        # RENUMBERING: the number was taken, so whatever of ours waited under it is out of every pool
-        demand(not memory.sent or memory.taken, f"{where}: gives numbers back that a node has seen")
+        demand(not memory.alive, f"{where}: gives numbers back that a node has seen")
         memory = replace(memory, held=False, doubt=False)
     elif command is PersistOutcome:
         memory = replace(memory, persisted=True)
@@ -367,20 +371,17 @@ def _settling_does(memory: _Settling, command: type, row: Row) -> _Settling:
 def _settling_enters(memory: _Settling, row: Row) -> None:
     where = f"{row.state.name}, {row.input.name}"
     match row.next:
-        case _S.RESTING:
-            demand(not memory.sent, f"{where}: starts over although something may have been sent")
+        case _S.RESTING | _S.NUMBERING | _S.SIGNING | _S.JOURNALING:
+            demand(not memory.alive, f"{where}: starts over although something sent may still be executed")
             # JOURNALING, FAILED: the signed bytes may be in the journal, so the ledger has to hand out the same numbers again
-            demand(not memory.held or row.state in (_S.JOURNALING, _S.NUMBERING), f"{where}: rests on numbers others wait for")
-        case _S.RENUMBERING:
-            taken = row.input is _I.RECEIPT_ABSENT_NUMBER_TAKEN
-            demand(not (taken and memory.held), f"{where}: asks for new numbers with dead ones in hand")
+            rests = row.next is _S.RESTING and row.state not in (_S.JOURNALING, _S.NUMBERING)
+            demand(not (rests and memory.held), f"{where}: rests on numbers others wait for")
         case _S.WATCHING | _S.RESIGNING | _S.REJOURNALING:
             # CLOSING, FAILED watches even where nothing was ever signed: the next look finds that out by itself
             lone = row.state is _S.CLOSING and row.input is _I.FAILED
             looked = row.state in (_S.WATCHING, _S.LOOKING) and row.input in (_I.TICK, _I.FAILED)
             demand(memory.attempts or lone or looked, f"{where}: watches what was never signed")
-        case _S.SIGNING | _S.JOURNALING | _S.NUMBERING:
-            demand(not memory.sent, f"{where}: a first attempt after something may have been sent")
+            demand(row.input not in _DEAD, f"{where}: watches what can no longer be mined")
         case _S.CLOSING:
             asked = row.input in (_I.EXPIRED, _I.REJECTED, _I.RECEIPT_UNPAID)
             demand(asked, f"{where}: asks the contract for no reason")

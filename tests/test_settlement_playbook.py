@@ -272,7 +272,7 @@ def test_fees_have_a_ceiling(play: Play) -> None:
 
 @transcript
 def test_our_number_was_taken(play: Play) -> None:
-    book = sending(play).answer(Sent.NUMBER_TAKEN).expect(GetReceipts).answer(absent).expect(ReturnTxNumbers)
+    book = sending(play).answer(Sent.NUMBER_TAKEN).expect(GetReceipts).answer(absent).expect(ReturnTxNumbers).woken()
     again(book, Lane((9,), 3 * 10**9, 10**6)).expect(PersistSent).woken().expect(GetReceipts)
     book.answer(lambda c: seen(None, paid_receipt(P, V2_AFTER, c.hashes[1]))).expect(PersistOutcome).end(Report)
 
@@ -285,13 +285,11 @@ def test_our_number_was_taken_by_ourselves(play: Play) -> None:
 
 @transcript
 def test_a_new_number_is_asked_for_until_it_comes(play: Play) -> None:
-    book = sending(play, Lane((7,), 450 * 10**9, 10**6)).answer(Sent.NUMBER_TAKEN).expect(GetReceipts).answer(absent)
-    book.expect(ReturnTxNumbers).expect(AllocateTxNumbers).fail().woken().expect(GetReceipts).answer(absent)
-    book.expect(ReturnTxNumbers).expect(AllocateTxNumbers).answer(Lane((9,), 450 * 10**9, 10**6)).expect(
-        SignTransactions
-    ).fail()
-    book.woken().expect(GetReceipts).answer(absent).expect(ReturnTxNumbers)  # not a dead number rebroadcast until the end
-    again(book, Lane((9,), 450 * 10**9, 10**6)).expect(PersistSent).expect(WakeAt)
+    dear = Lane((7,), 450 * 10**9, 10**6)
+    book = sending(play, dear).answer(Sent.NUMBER_TAKEN).expect(GetReceipts).answer(absent).expect(ReturnTxNumbers).woken()
+    book.expect(AllocateTxNumbers).fail().woken().expect(AllocateTxNumbers).answer(replace(dear, numbers=(9,)))
+    book.expect(SignTransactions).fail().expect(ReturnTxNumbers).woken()  # not a dead number rebroadcast until the end
+    again(book, replace(dear, numbers=(9,))).expect(PersistSent).expect(WakeAt)
     book.finish()
 
 
@@ -369,7 +367,7 @@ def test_the_last_look_finds_it_paid(play: Play) -> None:
 @transcript
 def test_the_first_of_two_attempts_paid_and_the_seconds_number_is_filled(play: Play) -> None:
     for last in (False, True):
-        book = sending(play).answer(Sent.NUMBER_TAKEN).expect(GetReceipts).answer(absent).expect(ReturnTxNumbers)
+        book = sending(play).answer(Sent.NUMBER_TAKEN).expect(GetReceipts).answer(absent).expect(ReturnTxNumbers).woken()
         again(book, Lane((9,), 3 * 10**9, 10**6)).expect(PersistSent).woken().expect(GetReceipts)
         if last:
             book.at(after_end(P)).answer(over(book)).expect(ReadChain).answer(unused(book)).expect(GetReceipts)
@@ -429,7 +427,7 @@ def test_used_without_a_log_is_not_believed(play: Play) -> None:
 def test_our_transfer_failed_because_the_permit_was_never_executed(play: Play) -> None:
     """A stranger took the permit's number: the transfer found no allowance.  It is done again with new numbers."""
     book = token_sending(play).answer(Sent.ACCEPTED).expect(PersistSent).woken().expect(GetReceipts)
-    book.answer(lambda c: seen(None, reverted(c.hashes[1]), head=BLOCK + 2)).expect(ReadChain).answer(unused(book, T))
+    book.answer(lambda c: seen(None, reverted(c.hashes[1]), head=BLOCK + 2)).expect(ReadChain).answer(unused(book, T)).woken()
     again(book, Lane((9, 10), 3 * 10**9, 10**6)).expect(PersistSent).woken().expect(GetReceipts)
     book.answer(
         lambda c: seen(
@@ -451,7 +449,7 @@ def test_a_payer_without_money(play: Play) -> None:
 @transcript
 def test_a_newer_attempt_in_flight_is_waited_for(play: Play) -> None:
     book = token_sending(play).answer(Sent.ACCEPTED).expect(PersistSent).woken().expect(GetReceipts)
-    book.answer(lambda c: seen(None, reverted(c.hashes[1]), head=BLOCK + 2)).expect(ReadChain).answer(unused(book, T))
+    book.answer(lambda c: seen(None, reverted(c.hashes[1]), head=BLOCK + 2)).expect(ReadChain).answer(unused(book, T)).woken()
     again(book, Lane((9, 10), 3 * 10**9, 10**6)).expect(PersistSent).woken().expect(GetReceipts)
     book.answer(lambda c: seen(None, reverted(c.hashes[1]), None, None, head=BLOCK + 3)).expect(Rebroadcast).expect(WakeAt)
     book.finish()

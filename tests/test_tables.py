@@ -143,7 +143,6 @@ SETTLEMENT_SPEC = spec_of(
         SS.SENDING: c.Broadcast,
         SS.WATCHING: c.WakeAt,
         SS.LOOKING: c.GetReceipts,
-        SS.RENUMBERING: c.AllocateTxNumbers,
         SS.RESIGNING: c.SignTransactions,
         SS.REJOURNALING: c.PersistSignedTx,
         SS.CLOSING: c.ReadChain,

@@ -25,6 +25,10 @@ _LATER: Final[Headers] = (("Retry-After", "1"),)
 @lru_cache(maxsize=4096)
 def challenge(terms: Terms, error: str) -> Reply:
     """Return the 402 for these terms with this error; a price's is encoded once (``terms`` compares by identity)."""
+    return _encode(terms, error, "")
+
+
+def _encode(terms: Terms, error: str, detail: str) -> Reply:
     return http.encode_402(
         Challenge(
             offers=terms.offers,
@@ -34,12 +38,16 @@ def challenge(terms: Terms, error: str) -> Reply:
             extensions=identifier.advertised(),
         ),
         created_at=permit_token.timestamp(terms.since),
+        detail=detail,
     )
 
 
 def refused(terms: Terms, refusal: Refusal, add: Headers = ()) -> Reply:
-    """Return a fresh 402 that says why the payment was refused."""
-    reply = challenge(terms, str(refusal.reason))
+    """Return a fresh 402 that says why the payment was refused, in a code and in our own words."""
+    if refusal.detail:
+        reply = _encode(terms, str(refusal.reason), refusal.detail)
+    else:
+        reply = challenge(terms, str(refusal.reason))
     return reply if not add else Reply(reply.status, (*reply.headers, *add), reply.body)
 
 

@@ -90,9 +90,9 @@ class Eip2612:
         try:
             signer = secp256k1.recover(self.digest(permit, offer), permit.signature)
         except RemoteProtocolError as error:
-            return Refusal(Reason.SIGNATURE, error.text)
+            return Refusal(Reason.SIGNATURE, f"permit.signature: {error.text}")
         if signer != permit.payer:
-            return Refusal(Reason.SIGNATURE, "the signature is not permit.owner's")
+            return Refusal(Reason.SIGNATURE, "permit.signature is not permit.owner's")
         return None
 
     def window(self, permit: Eip2612Permit, offer: Offer, now: Seconds) -> Refusal | None:

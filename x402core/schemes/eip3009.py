@@ -85,9 +85,9 @@ class Eip3009:
         try:
             signer = secp256k1.recover(self.digest(permit, offer), permit.signature)
         except RemoteProtocolError as error:
-            return Refusal(Reason.SIGNATURE, error.text)
+            return Refusal(Reason.SIGNATURE, f"payload.signature: {error.text}")
         if signer != permit.payer:
-            return Refusal(Reason.SIGNATURE, "the signature is not authorization.from's")
+            return Refusal(Reason.SIGNATURE, "payload.signature is not authorization.from's")
         return None
 
     def window(self, permit: Eip3009Permit, offer: Offer, now: Seconds) -> Refusal | None:

@@ -102,11 +102,13 @@ class Scheme(Protocol[P]):
 def window(valid_after: Seconds, expires: Seconds, offer: Offer, now: Seconds) -> Refusal | None:
     """Refuse a validity that has not begun, ends too soon or reaches too far (x402.md 2.1 checks 7 and 8)."""
     if valid_after > now:
-        return Refusal(Reason.VALID_AFTER, "not valid yet")
+        return Refusal(Reason.VALID_AFTER, "validAfter is in the future")
     if expires < now + EXPIRY_MARGIN:
-        return Refusal(Reason.VALID_BEFORE, f"expires in less than {EXPIRY_MARGIN} seconds")
+        return Refusal(Reason.VALID_BEFORE, f"validBefore (deadline) is less than {EXPIRY_MARGIN} seconds away")
     if expires > now + max(offer.timeout, LONGEST_VALIDITY) + CLOCK_SKEW:
-        return Refusal(Reason.VALIDITY_TOO_LONG, f"valid for more than {max(offer.timeout, LONGEST_VALIDITY)} seconds")
+        return Refusal(
+            Reason.VALIDITY_TOO_LONG, f"validBefore (deadline) is more than {max(offer.timeout, LONGEST_VALIDITY)} seconds away"
+        )
     return None
 
 

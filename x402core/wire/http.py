@@ -29,10 +29,11 @@ _HEADERS: Final[Headers] = (
 )
 
 
-def encode_402(challenge: Challenge, *, created_at: str) -> Reply:
+def encode_402(challenge: Challenge, *, created_at: str, detail: str = "") -> Reply:
     """Write a challenge as one 402 reply, never cached; ``created_at`` is ISO 8601 with its zone.
 
-    Without permit-token offers the body is ``{"error", "detail"}``; without v2 offers there is no PAYMENT-REQUIRED.
+    ``detail`` says for a person what is wrong with the payment, naming the field.  Without permit-token offers the body is
+    ``{"error", "detail"}``; without v2 offers there is no PAYMENT-REQUIRED.
 
     Raises: LocalProtocolError for an offer its dialect has no word for.  Source: x402.md 1.4, seeds.md 1.2.
     """
@@ -43,11 +44,13 @@ def encode_402(challenge: Challenge, *, created_at: str) -> Reply:
     body: dict[str, Writable]
     if Dialect.PERMIT_TOKEN in dialects:
         body = permit_token.encode_challenge(challenge, created_at=created_at)
+        if detail:
+            body["detail"] = detail
     else:
         # no x402Version here: v2 clients take a body that has one for x402 v1 (x402.md 1.4)
         body = {"error": challenge.error or Reason.PAYMENT_REQUIRED}
         if Dialect.V2 in dialects:
-            body["detail"] = f"The ways to pay are in the {v2.PAYMENT_REQUIRED} header (x402 version 2)."
+            body["detail"] = detail or f"The ways to pay are in the {v2.PAYMENT_REQUIRED} header (x402 version 2)."
     return Reply(402, headers, dumps(body))
 
 

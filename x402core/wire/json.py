@@ -87,8 +87,12 @@ def _pairs(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
 _STRICT = _json.JSONDecoder(parse_int=_integer, parse_float=_fraction, parse_constant=_constant, object_pairs_hook=_pairs)
 
 
+_DEEPEST: Final = 512
+"""No caller gets more: some packages raise Python's recursion limit so far that the decoder overruns the C stack."""
+
+
 def loads(data: bytes, *, most: int = 65536, depth: int = 32, source: str = "body") -> Json:
-    """Read one JSON document of at most ``most`` bytes and ``depth`` nested arrays and objects.
+    """Read one JSON document of at most ``most`` bytes and ``depth`` (512 at most) nested arrays and objects.
 
     Whole numbers come as ``int`` (at most 78 digits), others as the exact ``Decimal`` that was written (at most 78
     digits on each side of the point).  ``source`` names the document in the error: ``body``, or a header's name.
@@ -104,6 +108,7 @@ def loads(data: bytes, *, most: int = 65536, depth: int = 32, source: str = "bod
         raise RemoteProtocolError(f"not UTF-8 (byte {error.start})", source=source) from None
     if text.startswith("\ufeff"):
         raise RemoteProtocolError("JSON must not begin with a byte order mark", source=source)
+    depth = min(depth, _DEEPEST)
     if _deeper(text, depth):
         raise RemoteProtocolError(f"nested deeper than {depth}", source=source)
     try:
@@ -114,7 +119,7 @@ def loads(data: bytes, *, most: int = 65536, depth: int = 32, source: str = "bod
         fault = _explain(text, str(doubt))
     except _json.JSONDecodeError as error:
         raise RemoteProtocolError(f"not JSON: {error.msg} (character {error.pos})", source=source) from None
-    except RecursionError:  # only if the caller asked for a depth beyond Python's own
+    except RecursionError:  # the caller's own stack was nearly full
         raise RemoteProtocolError("nested too deep", source=source) from None
     if fault is not None:
         why, at = fault
