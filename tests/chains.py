@@ -210,12 +210,12 @@ def _anvil() -> Path:
 
 def _node_modules() -> list[Path]:
     named = os.environ.get("X402_NODE_MODULES")
-    beside = Path(__file__).resolve().parent.parent / "node_modules"
-    return [Path(named)] if named else [beside]
+    root = Path(__file__).resolve().parent.parent
+    return [Path(named)] if named else [root / ".peers" / "node_modules", root / "node_modules"]
 
 
 def _how(what: str, package: str, variable: str) -> str:
-    return f"{what} is missing: npm install --prefix DIR {package}, then set X402_NODE_MODULES=DIR/node_modules or {variable}"
+    return f"{what} is missing: run python -m tests.install_peers, or npm install {package} and set X402_NODE_MODULES or {variable}"
 
 
 def _existing(path: Path, package: str) -> Path:

@@ -41,7 +41,6 @@ from x402core.commands import (
     Outcome,
     ReadChain,
     Rebroadcast,
-    Report,
     ReportRefundDue,
     Respond,
     SendRequest,
@@ -240,8 +239,8 @@ class World:
                         permit = event.proof.permit if isinstance(event, Settle) else event.record.permit
                         return machine.outlook if machine.record else Pending(permit.network, permit.payer)
         except StopIteration as stop:
-            assert isinstance(stop.value, Report)
-            return stop.value.outcome
+            outcome: Settlement = stop.value.outcome
+            return outcome
 
     def work(self) -> None:
         """Take up every open settlement, as a background worker does."""

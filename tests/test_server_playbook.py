@@ -387,7 +387,7 @@ def test_paid_earlier_and_gone_since(play: Play) -> None:
 # ---------------------------------------------------------------------------------------------- what a permit is bound to
 
 
-def test_a_permit_is_bound_to_method_target_and_body() -> None:
+def test_a_permit_is_bound_to_method_target_body_and_its_own_text() -> None:
     heads = [
         RequestHead("GET", "/a", ()),
         RequestHead("POST", "/a", ()),
@@ -397,8 +397,8 @@ def test_a_permit_is_bound_to_method_target_and_body() -> None:
         RequestHead("GET", "//a", ()),
         RequestHead("GET", "/a", (), hashlib.sha256(b"x").digest()),
     ]
-    assert len({fingerprint(head) for head in heads}) == len(heads)
-    assert fingerprint(RequestHead("get", "/a", (("X", "y"),))) == fingerprint(heads[0])
+    assert len({fingerprint(head, text) for head in heads for text in ("one", "another")}) == 2 * len(heads)
+    assert fingerprint(RequestHead("get", "/a", (("X", "y"),)), "one") == fingerprint(heads[0], "one")
 
 
 def test_the_lease_outlives_the_permit(play: Play) -> None:

@@ -11,13 +11,14 @@ import secrets
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import anyio
 
 from x402core.access import KeyRing
 from x402core.commands import Command, ReportRefundDue
 from x402core.errors import LocalProtocolError
-from x402core.events import Dialect, Offer, Resource, SettleMode
+from x402core.events import Dialect, Method, Offer, Resource, SettleMode
 from x402core.machines.machine import Machine, Steps, steps, translate
 from x402core.machines.server import ServerExchange
 from x402core.machines.settlement import SettlementPolicy
@@ -30,6 +31,7 @@ from x402core.values import Address, Amount, Millis, Network, Seconds
 from .chain.rpc import Endpoint
 from .chain.signers import PrivateKeySigner, Signer
 from .chain.transports import AsyncHttp
+from .clients.purse import origin_of
 from .drive import adispatch, arun
 from .ledger import open_ledger
 from .ledger.contract import Ledger
@@ -73,7 +75,7 @@ class Seller:
         settlement: SettlementPolicy | None = None,
         patience: float = 30.0,
         clock: Callable[[], Millis] = now_millis,
-        on_refund_due: Callable[[ReportRefundDue], None] | None = None,
+        on_refund_due: Callable[[ReportRefundDue], object] | None = None,
     ) -> None:
         if not rpc:
             raise LocalProtocolError("name at least one network and its node's URL", field="rpc")
@@ -92,6 +94,8 @@ class Seller:
         self.token_lifetime = Seconds(token_lifetime)
         self.most_open = None if most_open is None else Amount(most_open)
         self.timeout = timeout
+        if url and origin_of(url) is None:
+            raise LocalProtocolError("write the public base URL, such as 'https://api.example.com'", field="url")
         self.url = url.rstrip("/")
         self.clock = clock
         self.http = AsyncHttp()
@@ -106,13 +110,24 @@ class Seller:
 
     # ------------------------------------------------------------------------------------------------------------ terms
 
-    def terms(self, prices: Price | Iterable[Offer], path: str, *, description: str = "", mime_type: str = "") -> Terms:
+    def terms(
+        self,
+        prices: Price | Iterable[Offer],
+        path: str,
+        *,
+        token_path: str = "/token",
+        description: str = "",
+        mime_type: str = "",
+    ) -> Terms:
         """Return what a path costs: a price on every network of this seller, or offers of your own.
 
-        Tokens bought for it open this path and no other.  Raises: LocalProtocolError naming the argument.
+        Tokens bought for it, at ``token_path``, open this path and no other.
+        Raises: LocalProtocolError naming the argument.
         """
         if isinstance(prices, Iterable) and not isinstance(prices, str):
             offered = tuple(prices)
+            for offer in offered:
+                self._check(offer)
         else:
             dialects = DIALECTS if self.ring is not None else (Dialect.V2,)
             offered = tuple(
@@ -132,14 +147,22 @@ class Seller:
         token = None
         if self.ring is not None and any(offer.dialect is Dialect.PERMIT_TOKEN for offer in offered):
             audience = self.url or "x402"
-            token = TokenTerms(self.ring, audience, path, lifetime=self.token_lifetime, most_open=self.most_open)
+            endpoint = urlsplit(self.url).path + token_path
+            token = TokenTerms(self.ring, audience, path, endpoint, self.token_lifetime, self.most_open)
         self._sold |= {(offer.network, offer.asset) for offer in offered}
         return Terms(offered, Resource(self.url + path, description, mime_type), token, self.clock())
+
+    def _check(self, offer: Offer) -> None:
+        """Refuse an offer that nobody here could settle: its payer would be served, and nobody paid."""
+        if offer.network not in self.endpoints:
+            raise LocalProtocolError(f"an offer is for {offer.network}, for which rpc names no node", field="prices")
+        if offer.method is Method.EIP2612 and (offer.spender or offer.pay_to) != self.signer.address:
+            raise LocalProtocolError(f"an offer's spender is not {self.signer.address}, who settles here", field="prices")
 
     async def prove(self) -> None:
         """Ask every node whether it serves the chain it should, and every asset sold for whether it is what we think.
 
-        Raises: LocalProtocolError listing what to change; ChainUnavailable when a node cannot be asked.
+        Raises: LocalProtocolError listing what to change; ChainUnavailable or NodeError when a node cannot be asked.
         """
         problems: list[str] = []
         for network, endpoint in self.endpoints.items():
@@ -169,11 +192,10 @@ class Seller:
             return self.performer.perform(command, held)
         return await anyio.to_thread.run_sync(self.performer.perform, command, held)
 
-    def report_refund_due(self, command: ReportRefundDue) -> None:
-        """Tell whoever is to know that a payer paid and was not served."""
+    def report_refund_due(self, command: ReportRefundDue) -> Any:
+        """Tell whoever is to know that a payer paid and was not served; an awaitable answer is to be awaited."""
         _log.warning("a refund is due: %s by %s", command.key, command.payer)
-        if self._on_refund_due is not None:
-            self._on_refund_due(command)
+        return None if self._on_refund_due is None else self._on_refund_due(command)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:

@@ -3,8 +3,8 @@
 Every settlement is journaled in the ledger before anything else, so this object may die at any time: the next one, in this
 process or another, takes up what is open (``run``).  A settlement is worked on by whoever holds its lease.
 
-One task per open settlement, at most ``most`` of them; transaction numbers come from the ledger, so one account may be
-shared by many settlers on one ledger.  Whether an outcome is reported as pending is decided by patience here, by nothing else.
+One task per open settlement, at most ``most`` of them busy at one time; a settlement that only waits keeps no other from its
+turn.  Transaction numbers come from the ledger, so one account may be shared by many settlers on one ledger.  Whether an outcome is reported as pending is decided by patience here, by nothing else.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ import anyio
 from anyio.abc import TaskGroup
 
 from x402core.commands import AllocateTxNumbers, Command, Lane, RecordIntent, Report, SettlePayment, SignTransactions, WakeAt
-from x402core.errors import LocalProtocolError
-from x402core.events import Pending, Resume, Settle, Settlement
+from x402core.errors import LocalProtocolError, Reason
+from x402core.events import Pending, Resume, Settle, Settlement, Unsettled
 from x402core.ledger import Stored
 from x402core.machines.machine import ask, steps, translate
 from x402core.machines.settlement import SettlementMachine, SettlementPolicy
@@ -74,7 +74,7 @@ class Settler:
     """Settle through ``signer``'s account on the chains behind ``endpoints``.  Use as ``async with settler.running():``.
 
     ``patience`` is how many seconds :meth:`settle` waits before it answers Pending; ``poll`` how often, in seconds, the
-    journal is looked through for intents of other processes; ``most`` how many settlements are driven at once; ``lease`` how
+    journal is looked through for intents of other processes; ``most`` how many settlements are busy at once; ``lease`` how
     many milliseconds a settlement stays a silent worker's own.
     """
 
@@ -98,7 +98,6 @@ class Settler:
         self.clock = clock
         self.patience = patience
         self.poll = poll
-        self.most = most
         self.lease = lease
         self._endpoints = dict(endpoints)
         self._performer = LedgerPerformer(ledger, clock)
@@ -107,6 +106,7 @@ class Settler:
         self._jobs: dict[str, _Job] = {}
         self._tasks: TaskGroup | None = None
         self._woken = anyio.Event()
+        self._busy = anyio.CapacityLimiter(most)
         self._leaves = adispatch(
             {
                 **http.table,
@@ -143,7 +143,13 @@ class Settler:
         return Pending(permit.network, permit.payer) if job.machine.record is None else job.machine.outlook
 
     async def record(self, command: RecordIntent) -> Stored:
-        """Journal an intent and wake the worker.  On failure: unknown whether it was stored."""
+        """Journal an intent and wake the worker.  On failure: unknown whether it was stored.
+
+        Raises: LocalProtocolError when there is no worker: what would be served for this intent would never be paid for.
+        """
+        if self._tasks is None:
+            _log.error("the settler does not run: hand the lifespan through, or use 'async with seller.running()'")
+            raise LocalProtocolError("the settler does not run", field="running")
         stored = cast("Stored", await self._ledger(command))
         self._woken.set()
         return stored
@@ -153,14 +159,19 @@ class Settler:
         """Work in the background while the body runs: first on what the journal left open, then on what comes."""
         if self._tasks is not None:
             raise LocalProtocolError("this settler runs already")
+        raised: Exception | None = None
         async with anyio.create_task_group() as tasks:
             self._tasks = tasks
             try:
                 tasks.start_soon(self._take_up)
                 yield
+            except Exception as error:  # noqa: BLE001 - the body's own, raised again outside: a task group would wrap it
+                raised = error
             finally:
                 self._tasks = None
                 tasks.cancel_scope.cancel()
+        if raised is not None:
+            raise raised
 
     async def drain(self, within: float = 30.0) -> bool:
         """Wait until nothing is open, at most ``within`` seconds; say whether that came about."""
@@ -179,7 +190,7 @@ class Settler:
             self._woken = anyio.Event()
             try:
                 for record in await self._call(self.ledger.open_records):
-                    if record.key not in self._jobs and len(self._jobs) < self.most and self._tasks is not None:
+                    if record.key not in self._jobs and self._tasks is not None:
                         job = self._jobs[record.key] = _Job(self._machine())
                         self._tasks.start_soon(self._work, record.key, job, Resume(record))
             except Exception as error:  # noqa: BLE001 - a ledger that is down must not end the worker
@@ -193,7 +204,7 @@ class Settler:
     async def _work(self, key: str, job: _Job, event: Settle | Resume) -> None:
         """Drive one settlement to its end, or until its lease is lost or we are stopped."""
         try:
-            await self._renew(key)
+            await self._begin(key, job, event)
             driven = translate(steps(job.machine, event, self.clock), {AllocateTxNumbers: self._allocate})
             final = await arun(translate(driven, self._chain), lambda command: self._perform(key, job, command))
             if isinstance(final, Report):
@@ -205,8 +216,17 @@ class Settler:
         finally:
             self._jobs.pop(key, None)
             job.news.set()
-            self._woken.set()
             await self._unlease(key)
+
+    async def _begin(self, key: str, job: _Job, event: Settle | Resume) -> None:
+        """Take the lease; where the ledger cannot even give that, nothing was begun, and a payment is given back."""
+        try:
+            await self._renew(key)
+        except Exception:
+            if isinstance(event, Settle):
+                permit = event.proof.permit
+                job.outcome = Unsettled(Reason.UNAVAILABLE, permit.network, permit.payer)
+            raise
 
     async def _unlease(self, key: str) -> None:
         """Let others take the settlement up at once, also when we are being stopped."""
@@ -223,7 +243,8 @@ class Settler:
             await anyio.sleep(max(0, command.at - self.clock()) / 1000)
             return await self._renew(key)
         try:
-            return await self._leaves(command)
+            async with self._busy:
+                return await self._leaves(command)
         except Exception as error:
             _log.warning("%s failed for %s: %s", type(command).__name__, key, type(error).__name__)
             raise

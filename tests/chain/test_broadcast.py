@@ -14,13 +14,14 @@ from tests.chains import BASE_SEPOLIA, Anvil, Rpc
 from x402bind.chain.devnet import Devnet
 from x402bind.chain.errors import ChainUnavailable, NodeErrorKind
 from x402bind.chain.rpc import Endpoint
+from x402bind.chain.signers import PrivateKeySigner
 from x402bind.chain.transports import SyncHttp
 from x402bind.drive import dispatch, run
 from x402bind.leaves import HttpFailed, HttpReply
-from x402bind.translate.chain import REFUSALS, broadcast, chain_table, rebroadcast
-from x402core.commands import Broadcast, FillTxNumbers, Rebroadcast, Sent
+from x402bind.translate.chain import REFUSALS, broadcast, chain_table, fill, rebroadcast
+from x402core.commands import Broadcast, FillTxNumbers, Rebroadcast, ReturnTxNumbers, Sent, SignTransactions
 from x402core.evm.keccak import keccak
-from x402core.evm.transaction import transaction_hash
+from x402core.evm.transaction import Transaction, transaction_hash
 from x402core.machines.machine import translate
 
 
@@ -34,9 +35,13 @@ class Sender:
         command = Broadcast(NETWORK, tuple(bytes.fromhex(raw[2:]) for raw in raws))
         return run(broadcast(command, self.endpoint), dispatch(self.http.table))
 
-    def fill(self, *raws: str) -> Sent:
-        command = FillTxNumbers(NETWORK, tuple(bytes.fromhex(raw[2:]) for raw in raws))
-        return run(broadcast(command, self.endpoint), dispatch(self.http.table))
+    def fill(self, *numbers: int, gas: int = 21_000) -> list[ReturnTxNumbers]:
+        """Fill these numbers; return what was given back."""
+        signer, returned = PrivateKeySigner(PAYER_KEY), list[ReturnTxNumbers]()
+        fillers = tuple(Transaction(BASE_SEPOLIA, n, 10**9, 10**11, gas, signer.address) for n in numbers)
+        table = {**self.http.table, SignTransactions: signer.sign, ReturnTxNumbers: returned.append}
+        run(fill(FillTxNumbers(NETWORK, "key", fillers), self.endpoint), dispatch(table))
+        return returned
 
     def sign(self, number: int | None = None, **how: Any) -> str:
         return self.rpc.sign(PAYER_KEY, PAYEE, nonce=number, **{"gas": 21_000, **how})
@@ -95,8 +100,19 @@ def test_a_number_another_transaction_used_is_taken(sender: Sender) -> None:
 
 def test_a_number_to_be_filled_that_is_taken_is_filled(sender: Sender) -> None:
     start = sender.number
-    assert sender.fill(sender.sign(0, value=5), sender.sign(start)) is Sent.ACCEPTED
+    assert sender.fill(0, start) == []
     assert sender.number == start + 1
+
+
+def test_numbers_that_cannot_be_filled_are_given_back(sender: Sender) -> None:
+    start, returned = sender.number, list[ReturnTxNumbers]()
+    signer = PrivateKeySigner(PAYER_KEY)
+    command = FillTxNumbers(NETWORK, "key", (Transaction(BASE_SEPOLIA, start, 10**9, 10**11, 20_000, signer.address),))
+    table = {**sender.http.table, SignTransactions: signer.sign, ReturnTxNumbers: returned.append}
+    with pytest.raises(ChainUnavailable, match="filler"):
+        run(fill(command, sender.endpoint), dispatch(table))
+    assert returned == [ReturnTxNumbers(NETWORK, "key")]
+    assert sender.number == start
 
 
 @pytest.mark.parametrize("how", [{"gas": 20_999}, {"gas": 2**40}, {"value": 10**30}], ids=["too little", "too much", "poor"])

@@ -241,7 +241,7 @@ class FakeNode:
         self.asked += 1
         asked = json.loads(request.content)
         answers = [{"jsonrpc": "2.0", "id": each["id"], "result": self.result(each["method"])} for each in asked]
-        return httpx.Response(200, json=answers)
+        return httpx.Response(200, stream=httpx.ByteStream(json.dumps(answers).encode()))
 
     def result(self, method: str) -> object:
         match method:

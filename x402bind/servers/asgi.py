@@ -2,22 +2,25 @@
 
     app = PaymentMiddleware(api, seller, {"/premium": "$0.01"})
 
-The gate looks at the path that servers decode (so ``%2F`` is a slash) with repeated and trailing slashes and letter case
-folded away: a spelling that a router might take for a priced path is priced.  Every method is, HEAD included; a WebSocket to
-a priced path is refused.  A path without a price costs one dictionary lookup.
+The gate looks at the path that servers decode (so ``%2F`` is a slash), with and without the mount it is under, and folds away
+slashes too many, dot segments, backslashes, control characters at its end (a regular expression's ``$`` matches before a last
+line feed) and letter case: a spelling that a router or a file server might take for a priced path is priced.  Every method is,
+HEAD included; a WebSocket to a priced path is refused.  Prices are of whole paths, without patterns.
 """
 
 from __future__ import annotations
 
 import hashlib
 import logging
+import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Any, Final
 from urllib.parse import parse_qs, quote
 
 import anyio
 
-from x402bind.chain.errors import ChainUnavailable
+from x402bind.chain.errors import RpcError
 from x402bind.drive import adispatch, arun
 from x402bind.seller import Seller
 from x402bind.translate.ledger import LEDGER_COMMANDS
@@ -34,6 +37,10 @@ from .held import App, HeldApp, Message, Receive, Scope, Send, send_reply
 __all__ = ["PaymentMiddleware"]
 
 _log: Final = logging.getLogger("x402bind.asgi")
+
+_PATTERN = re.compile(r"[?#{}<>*]")
+_ODD = re.compile(r"\\|//|/\.\.?(?:/|$)")
+_EDGES: Final = "/ " + "".join(map(chr, [*range(0x20), 0x7F, 0x85, 0x2028, 0x2029]))
 
 
 class PaymentMiddleware:
@@ -62,11 +69,11 @@ class PaymentMiddleware:
         self._token_path = token_path
         self._terms: dict[str, Terms] = {}
         for path, price in prices.items():
-            if not path.startswith("/") or "?" in path or "#" in path:
-                raise LocalProtocolError(f"{path!r} is not a path such as '/premium'", field="prices")
-            if _folded(path) in self._terms or _folded(path) == token_path:
+            if not path.startswith("/") or _PATTERN.search(path):
+                raise LocalProtocolError(f"{path!r} is not a whole path such as '/premium'", field="prices")
+            if _folded(path) in self._terms or _folded(path) == _folded(token_path):
                 raise LocalProtocolError(f"{path!r} is priced twice, or is the token path", field="prices")
-            self._terms[_folded(path)] = seller.terms(price, path)
+            self._terms[_folded(path)] = seller.terms(price, path, token_path=token_path)
         self._scopes = {terms.token.scope: terms for terms in self._terms.values() if terms.token is not None}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -74,20 +81,27 @@ class PaymentMiddleware:
         kind = scope["type"]
         if kind == "lifespan":
             return await self._lifespan(scope, receive, send)
-        path = scope.get("path", "")
-        terms = self._terms.get(path) or self._terms.get(_folded(path))
+        terms = self._priced(scope)
         if kind == "websocket" and terms is not None:
             await receive()
             return await send({"type": "websocket.close", "code": 1008})
         if kind == "http" and terms is not None:
             return await _Request(self, scope, receive, send).sell(terms)
-        if kind == "http" and self._scopes and path == self._token_path and scope["method"] == "POST":
+        if kind == "http" and self._scopes and scope["method"] == "POST" and self._token_path in _spellings(scope):
             return await _Request(self, scope, receive, send).sell_token(self._scopes)
         return await self.app(scope, receive, send)
+
+    def _priced(self, scope: Scope) -> Terms | None:
+        for path in _spellings(scope):
+            terms = self._terms.get(path) or self._terms.get(_folded(path))
+            if terms is not None:
+                return terms
+        return None
 
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Settle in the background while the application lives; an application without a lifespan is given one."""
         told: list[str] = []
+        last: list[Message] = []
 
         async def noting_receive() -> Message:
             message = await receive()
@@ -96,7 +110,10 @@ class PaymentMiddleware:
 
         async def noting_send(message: Message) -> None:
             told.append(message["type"])
-            await send(message)
+            if message["type"].startswith("lifespan.shutdown."):  # said when the settler has stopped too
+                last.append(message)
+            else:
+                await send(message)
 
         if self.prove and (problem := await self._proved()) is not None:
             await receive()
@@ -108,7 +125,9 @@ class PaymentMiddleware:
                 if any(kind.startswith("lifespan.startup.") for kind in told):
                     raise
             if not any(kind.startswith("lifespan.startup.") for kind in told):
-                await _plain_lifespan(receive, send, started="lifespan.startup" in told)
+                await _plain_lifespan(receive, noting_send, started="lifespan.startup" in told)
+        for message in last:
+            await send(message)
         return None
 
     async def _proved(self) -> str | None:
@@ -116,7 +135,7 @@ class PaymentMiddleware:
             await self.seller.prove()
         except LocalProtocolError as error:
             return str(error)
-        except ChainUnavailable as error:  # our trouble, perhaps a passing one: requests get 503 until it is over
+        except RpcError as error:  # our trouble, perhaps a passing one: requests get 503 until it is over
             _log.warning("the chain could not be asked at start-up: %s", error)
         return None
 
@@ -131,9 +150,22 @@ async def _plain_lifespan(receive: Receive, send: Send, *, started: bool) -> Non
 
 def _folded(path: str) -> str:
     """Return the one spelling a path is priced under."""
-    if "//" in path or "\\" in path:
-        path = "/" + "/".join(part for part in path.replace("\\", "/").split("/") if part)
-    return path.rstrip("/").lower() or "/"
+    path = "/" + path.strip(_EDGES)
+    if _ODD.search(path):
+        parts: list[str] = []
+        for part in path.replace("\\", "/").split("/"):
+            if part == "..":
+                del parts[-1:]
+            elif part not in ("", "."):
+                parts.append(part)
+        path = "/" + "/".join(parts).strip(_EDGES)
+    return path.casefold()
+
+
+def _spellings(scope: Scope) -> tuple[str, ...]:
+    """Return the path as prices may have been written: whole, and under the mount that ``root_path`` says we are behind."""
+    path, root = scope.get("path", ""), scope.get("root_path", "")
+    return (path, path.removeprefix(root)) if root else (path,)
 
 
 class _ClientGone(BaseException):
@@ -194,11 +226,15 @@ class _Request:
                 tasks.cancel_scope.cancel()
                 return
             assert isinstance(final, Respond)
-            if final.reply is not None:
-                await send_reply(self.send, final.reply)
-            else:
-                assert self.handler is not None
-                await self.handler.release(final.add_headers)
+            with suppress(OSError):  # the payer is gone: nothing of the protocol is left to do
+                if final.reply is not None:
+                    await send_reply(self.send, final.reply)
+                else:
+                    assert self.handler is not None
+                    await self.handler.release(final.add_headers)
+            if self.handler is not None:
+                await self.handler.over.wait()  # its background work, or the rest of its stream
+            tasks.cancel_scope.cancel()
         if self.handler is not None and self.handler.error is not None:
             raise self.handler.error  # for the server's log, as if we were not here
 
@@ -209,27 +245,24 @@ class _Request:
     async def _invoke(self, command: InvokeHandler) -> HandlerHead:
         """Run the application until its response can be judged: whole if it is to be held, begun if not."""
         self.scope["x402"] = command.payer
-        paid = self.body is not None
-        scope = {**self.scope, "extensions": {}} if paid else self.scope
-        receive = self._replayed() if paid else self.receive
-        handler = HeldApp(self.middleware.app, scope, receive, self.send, hold=command.hold, most=self.middleware.hold_most)
+        if extensions := self.scope.get("extensions"):  # no other way to send a response than the two messages held here
+            self.scope["extensions"] = {k: v for k, v in extensions.items() if not k.startswith("http.response.")}
+        receive = self.receive if self.body is None else self._replayed()
+        most = self.middleware.hold_most
+        handler = HeldApp(self.middleware.app, self.scope, receive, self.send, hold=command.hold, most=most)
         self.handler = handler
         self._tasks.start_soon(handler.run)
-        if paid:
-            async with anyio.create_task_group() as watch:
-                watch.start_soon(self._watch, handler)
-                await handler.changed.wait()
-                watch.cancel_scope.cancel()
-            if self.gone.is_set() and not handler.ready:
-                raise _ClientGone
-        else:
-            await handler.changed.wait()
+        if self.body is not None:
+            self._tasks.start_soon(self._watch, handler)
+        await handler.changed.wait()
+        if self.gone.is_set() and not handler.ready:
+            raise _ClientGone
         if not handler.ready:
             raise handler.error or RuntimeError("the application ended without a response")
         return HandlerHead(handler.status, held=handler.complete)
 
     async def _watch(self, handler: HeldApp) -> None:
-        """Notice the payer hanging up while the handler runs; the request's body has been read, so nothing else can come."""
+        """Notice the payer hanging up while the handler runs or streams; its request's body was read, so nothing else comes."""
         while (await self.receive())["type"] != "http.disconnect":
             pass
         self.gone.set()

@@ -8,7 +8,7 @@ stopped at its first piece and let go from there once the exchange responds.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import anyio
 
@@ -23,13 +23,18 @@ Receive: TypeAlias = Callable[[], Awaitable[Message]]
 Send: TypeAlias = Callable[[Message], Awaitable[None]]
 App: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
+_BODILESS: Final = (204, 304)
+
 
 class ResponseTooLarge(Exception):
     """A response that must be held is longer than may be held: settle before the handler to stream it."""
 
 
 class HeldApp:
-    """One run of an application.  ``changed`` is set when its response is complete, streaming has begun, or it ended."""
+    """One run of an application.
+
+    ``changed`` is set when its response is complete, streaming has begun, or it ended; ``over`` when it has returned.
+    """
 
     def __init__(self, app: App, scope: Scope, receive: Receive, send: Send, *, hold: bool, most: int) -> None:
         self._app, self._scope, self._receive, self._send = app, scope, receive, send
@@ -37,7 +42,9 @@ class HeldApp:
         self._start: Message = {}
         self._body = bytearray()
         self._let_go = anyio.Event()
+        self._too_large = False
         self.changed = anyio.Event()
+        self.over = anyio.Event()
         self.ended = False
         self.streaming = False
         self.error: Exception | None = None
@@ -65,6 +72,7 @@ class HeldApp:
             self.error = error
         finally:
             self.changed.set()
+            self.over.set()
 
     async def _take(self, message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -75,7 +83,10 @@ class HeldApp:
     async def _take_body(self, body: bytes, *, more: bool) -> None:
         if self._let_go.is_set():
             return await self._send({"type": "http.response.body", "body": body, "more_body": more})
-        if self._hold and len(self._body) + len(body) > self._most:
+        if self.ended:
+            raise RuntimeError("the application sent more after the end of its response")
+        self._too_large = self._too_large or (self._hold and len(self._body) + len(body) > self._most)
+        if self._too_large:  # for good: what comes after a hole must not end as the whole response
             raise ResponseTooLarge(f"a response to be held is longer than {self._most} bytes: settle before the handler")
         self._body += body
         self.ended = not more
@@ -95,9 +106,11 @@ class HeldApp:
 
     async def release(self, headers: Headers) -> None:
         """Send what is held with ``headers`` added, and let the rest follow as it comes."""
-        await self._send({**self._start, "headers": add_headers(self._start.get("headers", ()), headers)})
-        await self._send({"type": "http.response.body", "body": bytes(self._body), "more_body": not self.ended})
-        self._let_go.set()
+        try:
+            await self._send({**self._start, "headers": add_headers(self._start.get("headers", ()), headers)})
+            await self._send({"type": "http.response.body", "body": bytes(self._body), "more_body": not self.ended})
+        finally:
+            self._let_go.set()
 
 
 def add_headers(headers: Any, more: Headers) -> list[tuple[bytes, bytes]]:
@@ -108,7 +121,8 @@ def add_headers(headers: Any, more: Headers) -> list[tuple[bytes, bytes]]:
 async def send_reply(send: Send, reply: Reply) -> None:
     """Send a reply of the core's own."""
     headers = add_headers((), reply.headers)
-    if not any(name == b"content-length" for name, _ in headers):
+    framed = any(name in (b"content-length", b"transfer-encoding") for name, _ in headers)
+    if not framed and reply.status not in _BODILESS:
         headers.append((b"content-length", str(len(reply.body)).encode()))
     await send({"type": "http.response.start", "status": reply.status, "headers": headers})
     await send({"type": "http.response.body", "body": reply.body, "more_body": False})

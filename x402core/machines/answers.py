@@ -44,10 +44,8 @@ def _encode(terms: Terms, error: str, detail: str) -> Reply:
 
 def refused(terms: Terms, refusal: Refusal, add: Headers = ()) -> Reply:
     """Return a fresh 402 that says why the payment was refused, in a code and in our own words."""
-    if refusal.detail:
-        reply = _encode(terms, str(refusal.reason), refusal.detail)
-    else:
-        reply = challenge(terms, str(refusal.reason))
+    reason = str(refusal.reason)
+    reply = _encode(terms, reason, refusal.detail) if refusal.detail else challenge(terms, reason)
     return reply if not add else Reply(reply.status, (*reply.headers, *add), reply.body)
 
 

@@ -105,9 +105,10 @@ def window(valid_after: Seconds, expires: Seconds, offer: Offer, now: Seconds) -
         return Refusal(Reason.VALID_AFTER, "validAfter is in the future")
     if expires < now + EXPIRY_MARGIN:
         return Refusal(Reason.VALID_BEFORE, f"validBefore (deadline) is less than {EXPIRY_MARGIN} seconds away")
-    if expires > now + max(offer.timeout, LONGEST_VALIDITY) + CLOCK_SKEW:
+    longest = max(offer.timeout, LONGEST_VALIDITY)
+    if expires > now + longest + CLOCK_SKEW:
         return Refusal(
-            Reason.VALIDITY_TOO_LONG, f"validBefore (deadline) is more than {max(offer.timeout, LONGEST_VALIDITY)} seconds away"
+            Reason.VALIDITY_TOO_LONG, f"validBefore (deadline) is more than {longest} seconds away"
         )
     return None
 
