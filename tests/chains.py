@@ -215,7 +215,7 @@ def _node_modules() -> list[Path]:
 
 
 def _how(what: str, package: str, variable: str) -> str:
-    return f"{what} is missing: run python -m tests.install_peers, or npm install {package} and set X402_NODE_MODULES or {variable}"
+    return f"{what} is missing: python -m tests.install_peers, or npm install {package} and set X402_NODE_MODULES or {variable}"
 
 
 def _existing(path: Path, package: str) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any
 
 from tests.playbook import REGISTRY, Play
@@ -22,10 +23,13 @@ class Rows:
         assert name == self.machine.__name__
         self.taken.add((state, input_))
 
-    def check(self, module: str) -> None:
-        """Assert that every row was taken; run the module's transcripts first, so that one test can be run alone."""
+    def check(self, *modules: str) -> None:
+        """Assert that every row was taken; run the modules' transcripts first, so that one test can be run alone."""
+        for module in modules:
+            import_module(module)
+        own = tuple(module.rpartition(".")[2] + ":" for module in modules)
         for name, script in REGISTRY.items():
-            if name.startswith(module.rpartition(".")[2] + ":"):
+            if name.startswith(own):
                 script(Play())
         rows = {(row.state, row.input) for row in self.machine.TABLE}
         missed = sorted(f"{state.name}, {input_.name}" for state, input_ in rows - self.taken)

@@ -3,14 +3,31 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import pytest
 
+from x402core.errors import Reason
 from x402core.ledger import Claim, ClaimRow, ClaimState, ClaimStatus, SettlementRecord, decide, payment_state, recall
 from x402core.ledger import PaymentState as P
-from x402core.values import Millis
+from x402core.machines import server, token
+from x402core.schemes.scheme import window
+from x402core.values import Millis, Seconds, seconds
 
-from .ledger.samples import NOW, OTHER_REQUEST, REPLY, REQUEST, ended, pending, record, settled, void
+from .ledger.samples import (
+    EXPIRES,
+    LONG_AFTER,
+    NOW,
+    OFFER,
+    OTHER_REQUEST,
+    REPLY,
+    REQUEST,
+    ended,
+    pending,
+    record,
+    settled,
+    void,
+)
 
 S = ClaimStatus
 NONE, OPEN, SETTLED, VOID, PROVEN = RECORDS = ("none", "open", "settled", "void", "proven")
@@ -24,12 +41,12 @@ NO_ROW = "no row"
 ANSWERS: dict[tuple[str, str, str], dict[str, ClaimStatus]] = {
     ("claimed", LIVE, BARE): {NONE: S.HELD, OPEN: S.HELD, SETTLED: S.HELD, VOID: S.HELD, PROVEN: S.HELD},
     ("claimed", LIVE, KEPT_REPLY): {NONE: S.HELD, OPEN: S.HELD, SETTLED: S.HELD, VOID: S.HELD, PROVEN: S.HELD},
-    ("claimed", OVER, BARE): {NONE: S.TAKEN, OPEN: S.PENDING, SETTLED: S.UNSERVED, VOID: S.VOID, PROVEN: S.TAKEN},
-    ("claimed", OVER, KEPT_REPLY): {NONE: S.TAKEN, OPEN: S.PENDING, SETTLED: S.ANSWERED, VOID: S.VOID, PROVEN: S.TAKEN},
+    ("claimed", OVER, BARE): {NONE: S.TAKEN, OPEN: S.PENDING, SETTLED: S.UNSERVED, VOID: S.VOID, PROVEN: S.UNSERVED},
+    ("claimed", OVER, KEPT_REPLY): {NONE: S.TAKEN, OPEN: S.PENDING, SETTLED: S.ANSWERED, VOID: S.VOID, PROVEN: S.ANSWERED},
     ("kept", LIVE, BARE): {NONE: S.PENDING, OPEN: S.PENDING, SETTLED: S.UNSERVED, VOID: S.VOID, PROVEN: S.UNSERVED},
-    ("kept", LIVE, KEPT_REPLY): {NONE: S.PENDING, OPEN: S.PENDING, SETTLED: S.ANSWERED, VOID: S.VOID, PROVEN: S.UNSERVED},
-    ("kept", OVER, BARE): {NONE: S.PENDING, OPEN: S.PENDING, SETTLED: S.UNSERVED, VOID: S.VOID, PROVEN: S.UNSERVED},
-    ("kept", OVER, KEPT_REPLY): {NONE: S.PENDING, OPEN: S.PENDING, SETTLED: S.ANSWERED, VOID: S.VOID, PROVEN: S.UNSERVED},
+    ("kept", LIVE, KEPT_REPLY): {NONE: S.PENDING, OPEN: S.PENDING, SETTLED: S.ANSWERED, VOID: S.VOID, PROVEN: S.ANSWERED},
+    ("kept", OVER, BARE): {NONE: S.TAKEN, OPEN: S.PENDING, SETTLED: S.UNSERVED, VOID: S.VOID, PROVEN: S.UNSERVED},
+    ("kept", OVER, KEPT_REPLY): {NONE: S.TAKEN, OPEN: S.PENDING, SETTLED: S.ANSWERED, VOID: S.VOID, PROVEN: S.ANSWERED},
     ("committed", LIVE, BARE): {
         NONE: S.SPENT,
         OPEN: S.SPENT,
@@ -104,8 +121,10 @@ def test_every_combination(row: str, lease: str, reply: str, request_: str, stor
     assert (claim.reply is not None) == (claim.status is S.ANSWERED)
     if request_ == OTHER and row != NO_ROW:
         assert claim == Claim(S.SPENT), "another request learns nothing"
-    elif row != NO_ROW and stored in (SETTLED, PROVEN) and claim.status not in (S.HELD, S.TAKEN):
+    elif row != NO_ROW and stored in (SETTLED, PROVEN) and claim.status is not S.HELD:
         assert claim.settled == settled(), "the same request is told what moved the money"
+    if row != NO_ROW and stored in (SETTLED, PROVEN):
+        assert claim.status is not S.TAKEN, "what is paid is never judged again: the chain would call the permit used"
 
 
 def test_the_product_is_the_whole_table() -> None:
@@ -128,6 +147,39 @@ def test_a_lease_is_over_at_its_very_millisecond() -> None:
     assert row is not None
     assert decide(row, None, request=REQUEST, now=Millis(row.until - 1)).status is S.HELD
     assert decide(row, None, request=REQUEST, now=row.until).status is S.TAKEN
+
+
+def test_a_lost_outcome_is_waited_for_until_the_very_millisecond_its_lease_is_over() -> None:
+    for reply in REPLIES:
+        row = _row("kept", OVER, reply)
+        assert row is not None
+        assert decide(row, None, request=REQUEST, now=Millis(row.until - 1)) == Claim(S.PENDING)
+        assert decide(row, None, request=REQUEST, now=row.until) == Claim(S.TAKEN), "and the kept answer is not given away"
+
+
+@pytest.mark.parametrize("margin", [server.LEASE_MARGIN, token.LEASE_MARGIN], ids=["server", "token"])
+def test_when_a_kept_claim_opens_again_its_permit_is_dead(margin: int) -> None:
+    """TAKEN is harmless there only because the judge refuses: by our clock alone, whatever the chain says."""
+    until = EXPIRES * 1000 + margin
+    for now in (until, until + 1, LONG_AFTER):
+        refusal = window(Seconds(0), EXPIRES, OFFER, seconds(Millis(now)))
+        assert refusal is not None
+        assert refusal.reason is Reason.VALID_BEFORE
+    assert margin >= 60_000, "a chain's clock may lag behind ours that much"
+
+
+@pytest.mark.parametrize("row", ClaimState)
+@pytest.mark.parametrize("stored", [OPEN, SETTLED, VOID])
+def test_the_journal_outranks_what_the_row_says_of_the_money(row: str, stored: str) -> None:
+    for lease, reply in itertools.product(LEASES, REPLIES):
+        held = _row(row, lease, reply)
+        assert held is not None
+        claim = decide(replace(held, settled=settled(2)), STORED[stored], request=REQUEST, now=NOW)
+        assert claim.status is expected(row, lease, reply, SAME, stored)
+        if claim.status in (S.ANSWERED, S.SPENT, S.UNSERVED):
+            assert claim.settled == (settled() if stored == SETTLED else settled(2))
+        else:
+            assert claim.settled is None
 
 
 @pytest.mark.parametrize("row", [NO_ROW, *ClaimState])

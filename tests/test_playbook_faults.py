@@ -22,6 +22,7 @@ MODULES = (
     "test_server_playbook",
     "test_token_playbook",
     "test_settlement_playbook",
+    "test_settlement_journal_playbook",
     "test_replay",
     "test_cancel",
     "test_hostile_402",

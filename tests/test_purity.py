@@ -61,16 +61,17 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("registry",),
     ("money",),
     ("evm.keccak",),
-    ("evm.curve", "evm.rlp", "evm.address"),
-    ("evm.secp256k1", "evm.abi_codec"),
-    ("evm.abi", "evm.eip712", "evm.signatures"),
-    ("evm.digests", "evm.transaction"),
+    ("evm.curve", "evm.rlp", "evm.abi"),
+    ("evm.address", "evm.eip712"),
+    ("evm.secp256k1",),
+    ("evm.signatures", "evm.digests", "evm.transaction"),
     ("evm",),
     ("events",),
     ("ledger", "reads"),
     ("commands",),
+    ("wire.fields",),
     ("wire.json",),
-    ("wire.fields", "wire.headers"),
+    ("wire.headers", "wire.identifier"),
     ("wire.v2",),
     ("wire.permit_token", "wire.journal"),
     ("wire.http",),
@@ -227,7 +228,7 @@ print(json.dumps([sorted(m for m in {HEAVY!r} if m in loaded), sum(m.startswith(
 
 @pytest.mark.parametrize(
     ("module", "own", "most"),
-    [("x402core", 1, 20), ("x402core.machines.client", 33, 160), ("x402core.machines.server", 33, 160)],
+    [("x402core", 1, 20), ("x402core.machines.client", 36, 160), ("x402core.machines.server", 36, 160)],
 )
 def test_importing_the_core_is_cheap(module: str, own: int, most: int) -> None:
     heavy, ours, loaded = json.loads(run(COST.replace("NAME", module)))
@@ -247,8 +248,8 @@ def test_importing_the_core_is_cheap(module: str, own: int, most: int) -> None:
     ],
 )
 def test_one_edge_does_not_load_another(module: str, forbidden: tuple[str, ...]) -> None:
-    code = f"import json, sys, {module}; print(json.dumps([m for m in sys.modules if m.startswith({forbidden!r})]))"
-    assert json.loads(run(code)) == []
+    loaded = json.loads(run(f"import json, sys, {module}; print(json.dumps(list(sys.modules)))"))
+    assert [name for name in loaded if any(name == other or name.startswith(f"{other}.") for other in forbidden)] == []
 
 
 def test_no_core_file_is_a_corridor() -> None:

@@ -1,11 +1,10 @@
-"""The settlement machine, told as transcripts; together they take every row of its table."""
+"""The settlement machine, told as transcripts from its start; with those of
+``test_settlement_journal_playbook.py`` they take every row of its table."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from typing import Any
-
-import pytest
 
 from tests.playbook import Play, Playbook, transcript
 from tests.rowcount import Rows
@@ -30,7 +29,6 @@ from tests.world import (
     reverted,
     seen,
     settle,
-    settled,
     sign_all,
     token_permit,
 )
@@ -52,8 +50,8 @@ from x402core.commands import (
     SignTransactions,
     WakeAt,
 )
-from x402core.errors import LocalProtocolError, Reason
-from x402core.events import CANCELLED, Pending, Resume, Unsettled
+from x402core.errors import Reason
+from x402core.events import Unsettled
 from x402core.evm.transaction import decode
 from x402core.machines.settlement import SettlementMachine, SettlementPolicy, SettlementState
 from x402core.reads import TxReceipt
@@ -456,70 +454,5 @@ def test_a_newer_attempt_in_flight_is_waited_for(play: Play) -> None:
     assert book.machine.state is S.CONFIRMED
 
 
-# ------------------------------------------------------------------------------------------------------- from the journal
-
-
-@transcript
-def test_an_intent_is_taken_up(play: Play) -> None:
-    book = play(machine()).feed(Resume(INTENT)).expect(AllocateTxNumbers)
-    book.finish()
-
-
-@transcript
-def test_a_signed_attempt_is_taken_up_as_sent(play: Play) -> None:
-    book = play(machine()).feed(Resume(RECORD)).expect(GetReceipts, hashes=A.hashes).answer(absent)
-    book.expect(Rebroadcast(NETWORK, A.raws)).woken().expect(GetReceipts)
-    book.answer(lambda c: seen(paid_receipt(P, V2_AFTER, c.hashes[0]))).expect(PersistOutcome).end(Report)
-
-
-@transcript
-def test_a_signed_attempt_that_was_never_sent_ends_void_not_unsent(play: Play) -> None:
-    book = play(machine(), now=after_end(P)).feed(Resume(RECORD)).expect(GetReceipts)
-    book.answer(over(book)).expect(ReadChain).answer(unused(book)).expect(GetReceipts).answer(over(book))
-    book.expect(FillTxNumbers).expect(PersistOutcome).end(Report, transactions=A.hashes, state=S.VOID)
-
-
-@transcript
-def test_what_has_ended_is_told_again(play: Play) -> None:
-    paid, void = settled(P), Unsettled(Reason.VALID_BEFORE, NETWORK, PAYER, A.hashes)
-    for outcome, state in ((paid, S.CONFIRMED), (void, S.VOID)):
-        ended = replace(RECORD, outcome=outcome)
-        play(machine()).feed(Resume(ended)).end(Report(outcome), state=state)
-        play(machine()).feed(settle(P, V2_AFTER)).expect(PersistIntent).answer(ended).end(Report(outcome), state=state)
-
-
-@transcript
-def test_a_settlement_begun_twice_goes_on(play: Play) -> None:
-    book = play(machine()).feed(settle(P, V2_AFTER)).expect(PersistIntent).answer(INTENT).expect(AllocateTxNumbers)
-    book.finish()
-    book = play(machine()).feed(settle(P, V2_AFTER)).expect(PersistIntent).answer(RECORD).expect(GetReceipts)
-    book.finish()
-
-
-# ----------------------------------------------------------------------------------------------------------- the outlook
-
-
-def test_the_outlook(play: Play) -> None:
-    book = sending(play)
-    subject = book.machine
-    assert isinstance(subject, SettlementMachine)
-    assert subject.outlook == Pending(NETWORK, PAYER), "nothing is sent"
-    book.answer(Sent.ACCEPTED)
-    assert subject.outlook == Pending(NETWORK, PAYER, A.hashes)
-    book.expect(PersistSent).woken().expect(GetReceipts).answer(lambda c: seen(reverted(c.hashes[0])))
-    assert subject.outlook == Unsettled(Reason.TRANSACTION_FAILED, NETWORK, PAYER, A.hashes, final=False)
-    book.expect(ReadChain).answer(closing_facts(P, used=True, trace=paid_receipt(P, V2_AFTER, FOREIGN))).expect(PersistOutcome)
-    book.end(Report)
-    assert subject.outlook.transaction == FOREIGN  # type: ignore[union-attr]
-
-
-def test_it_cannot_be_cancelled(play: Play) -> None:
-    book = watching(play).expect(WakeAt)
-    with pytest.raises(LocalProtocolError, match="cannot be cancelled"):
-        book.machine.receive(CANCELLED, now=NOW)
-    assert book.machine.state is S.WATCHING
-    book.finish()
-
-
 def test_every_row_was_taken() -> None:
-    rows.check(__name__)
+    rows.check(__name__, "tests.test_settlement_journal_playbook")

@@ -26,12 +26,11 @@ from x402core.machines.token import TokenExchange
 from x402core.money import Price
 from x402core.policy import DIALECTS, Terms, TokenTerms, offers
 from x402core.registry import KNOWN, Registry
-from x402core.values import Address, Amount, Millis, Network, Seconds
+from x402core.values import Address, Amount, Millis, Network, Seconds, local, parse_origin
 
 from .chain.rpc import Endpoint
 from .chain.signers import PrivateKeySigner, Signer
 from .chain.transports import AsyncHttp
-from .clients.purse import origin_of
 from .drive import adispatch, arun
 from .ledger import open_ledger
 from .ledger.contract import Ledger
@@ -94,8 +93,8 @@ class Seller:
         self.token_lifetime = Seconds(token_lifetime)
         self.most_open = None if most_open is None else Amount(most_open)
         self.timeout = timeout
-        if url and origin_of(url) is None:
-            raise LocalProtocolError("write the public base URL, such as 'https://api.example.com'", field="url")
+        if url:
+            local(parse_origin, url, "url")
         self.url = url.rstrip("/")
         self.clock = clock
         self.http = AsyncHttp()

@@ -4,7 +4,8 @@ Every settlement is journaled in the ledger before anything else, so this object
 process or another, takes up what is open (``run``).  A settlement is worked on by whoever holds its lease.
 
 One task per open settlement, at most ``most`` of them busy at one time; a settlement that only waits keeps no other from its
-turn.  Transaction numbers come from the ledger, so one account may be shared by many settlers on one ledger.  Whether an outcome is reported as pending is decided by patience here, by nothing else.
+turn.  Transaction numbers come from the ledger, so one account may be shared by many settlers on one ledger.  Whether an
+outcome is reported as pending is decided by patience here, by nothing else.
 """
 
 from __future__ import annotations

@@ -48,6 +48,7 @@ __all__ = [
     "ReadChain",
     "Rebroadcast",
     "RecallPayment",
+    "Receipts",
     "RecordIntent",
     "ReleaseClaim",
     "Report",

@@ -14,7 +14,7 @@ import json
 from dataclasses import dataclass
 from enum import StrEnum, unique
 
-__all__ = ["LocalProtocolError", "ProtocolError", "Reason", "Refusal", "RemoteProtocolError", "Reply"]
+__all__ = ["LocalProtocolError", "ProtocolError", "Reason", "Refusal", "RemoteProtocolError", "Reply", "problem"]
 
 
 @unique

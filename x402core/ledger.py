@@ -33,6 +33,7 @@ __all__ = [
     "SettlementRecord",
     "Stored",
     "decide",
+    "payment_state",
     "recall",
 ]
 

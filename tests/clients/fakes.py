@@ -10,7 +10,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import anyio
@@ -29,6 +29,7 @@ from x402core.values import Network, Seconds
 from x402core.wire import http, permit_token, v2
 from x402core.wire.headers import find_all
 
+T = TypeVar("T")
 KEY = "0x" + "11" * 32
 PAYEE = "0x" + "22" * 20
 NETWORK = Network("eip155:84532")
@@ -170,7 +171,8 @@ class FakeSeller:
         headers = tuple((k.decode("latin-1"), v.decode("latin-1")) for k, v in scope["headers"])
         host = dict(headers)["host"]
         target = scope["raw_path"].decode() + (f"?{scope['query_string'].decode()}" if scope["query_string"] else "")
-        reply = self(Seen(scope["method"], f"http://{host}{target}", headers, body))
+        url = target if target.startswith("http:") else f"http://{host}{target}"  # whole, when we are the proxy
+        reply = self(Seen(scope["method"], url, headers, body))
         raw = [(k.lower().encode(), v.encode()) for k, v in reply.headers]
         await send({"type": "http.response.start", "status": reply.status, "headers": raw})
         for at in range(0, len(reply.body), 65536):
@@ -206,7 +208,9 @@ class Chunks(httpx.SyncByteStream, httpx.AsyncByteStream):
 def ok(seen: Seen) -> Reply:
     """Return a 200 that repeats what came."""
     document = {"path": seen.path, "body": seen.body.decode("latin-1")}
-    return Reply(200, (("Content-Type", "application/json"), ("Set-Cookie", "a=1"), ("Set-Cookie", "b=2")), json.dumps(document).encode())
+    return Reply(
+        200, (("Content-Type", "application/json"), ("Set-Cookie", "a=1"), ("Set-Cookie", "b=2")), json.dumps(document).encode()
+    )
 
 
 def redirect(status: int, where: str) -> Reply:
@@ -217,7 +221,9 @@ def redirect(status: int, where: str) -> Reply:
 def served(app: Any) -> Iterator[str]:
     """Serve an ASGI app on a real socket of this machine; give its URL."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        server = uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="off", timeout_graceful_shutdown=1))
+        server = uvicorn.Server(
+            uvicorn.Config(app, interface="asgi3", log_level="error", lifespan="off", timeout_graceful_shutdown=1)
+        )
         thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[listening])), daemon=True)
         thread.start()
         end = time.monotonic() + 10
@@ -260,9 +266,6 @@ class FakeNode:
         return AsyncHttp(httpx.AsyncClient(transport=httpx.MockTransport(self)))
 
 
-Call = Callable[[Callable[..., Any]], Any]
-
-
 def in_world(
     world: str, purse_: Purse, inner: Any, *calls: dict[str, Any], node: FakeNode | None = None, **options: Any
 ) -> list[httpx.Response]:
@@ -284,5 +287,5 @@ def in_world(
     return run_async(world, main)
 
 
-def run_async(world: str, main: Callable[[], Awaitable[Any]]) -> Any:
+def run_async(world: str, main: Callable[[], Awaitable[T]]) -> T:
     return anyio.run(main, backend=world)

@@ -69,15 +69,17 @@ class Model:
         """Look the answer up and take the claim if it says so."""
         status = self.recall(key, request, now)
         if status in (ClaimStatus.TAKEN, ClaimStatus.UNSERVED):
-            proven = status is ClaimStatus.UNSERVED or self.stored(key) == PROVEN
-            self.claims[key] = Held(owner, request, until, now, proven=proven)
+            self.claims[key] = Held(owner, request, until, now, proven=status is ClaimStatus.UNSERVED)
         return status
 
     def release(self, key: str, owner: str) -> None:
-        """Forget an open claim without a journal."""
+        """Forget an open claim without a trace of money; leave one with a trace to be told by it."""
         held = self.claims.get(key)
-        if held and (held.owner, held.state) == (owner, "claimed") and self.stored(key) == NONE:
-            del self.claims[key]
+        if held and (held.owner, held.state) == (owner, "claimed"):
+            if self.stored(key) == NONE:
+                del self.claims[key]
+            else:
+                held.state = "kept"
 
     def close_claim(self, key: str, owner: str, state: str, reply: Reply | None, proven: bool = False) -> None:
         """Commit or keep."""

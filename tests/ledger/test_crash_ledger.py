@@ -49,8 +49,29 @@ LIFE: list[tuple[str, Step]] = [
     ("more numbers", lambda ledger: ledger.allocate(NETWORK, ACCOUNT, KEY, 2, floor=6)),
     ("settled", lambda ledger: ledger.persist(ended(record(), settled()))),
     ("claim again", lambda ledger: ledger.claim(KEY, REQUEST, "b", LATER, now=NOW)),
-    ("commit", lambda ledger: ledger.commit(KEY, "b", settled(), REPLY)),
+    ("given on", lambda ledger: ledger.release(KEY, "b")),
+    ("claim once more", lambda ledger: ledger.claim(KEY, REQUEST, "c", LATER, now=NOW)),
+    ("commit", lambda ledger: ledger.commit(KEY, "c", settled(), REPLY)),
     ("prune", lambda ledger: ledger.prune(LONG_AFTER)),
+]
+
+REMOTE: list[tuple[str, Step]] = [  # settled by a remote facilitator: the row is all there is
+    ("claim", lambda ledger: ledger.claim(KEY, REQUEST, "a", NOW, now=NOW)),
+    ("outcome lost", lambda ledger: ledger.keep(KEY, "a", REPLY)),
+    ("claim of the dead", lambda ledger: ledger.claim(KEY, REQUEST, "b", LATER, now=NOW)),
+    ("released", lambda ledger: ledger.release(KEY, "b")),
+    ("claim anew", lambda ledger: ledger.claim(KEY, REQUEST, "c", LATER, now=NOW)),
+    ("kept as paid", lambda ledger: ledger.keep(KEY, "c", None, settled())),
+    ("claim again", lambda ledger: ledger.claim(KEY, REQUEST, "d", LATER, now=NOW)),
+    ("given on", lambda ledger: ledger.release(KEY, "d")),
+    ("claim once more", lambda ledger: ledger.claim(KEY, REQUEST, "e", LATER, now=NOW)),
+    ("commit", lambda ledger: ledger.commit(KEY, "e", None, REPLY)),
+]
+
+STEPS = [
+    pytest.param(life, place, id=f"{told}-{life[place][0]}")
+    for told, life in (("journaled", LIFE), ("remote", REMOTE))
+    for place in range(len(life))
 ]
 
 
@@ -88,22 +109,25 @@ def killed_at(path: str, step: Step, statement: int) -> bool:
     return code != 0
 
 
-@pytest.mark.parametrize("place", range(len(LIFE)), ids=[name for name, _ in LIFE])
-def test_killed_at_any_statement_a_step_is_done_or_not_begun(tmp_path: Path, place: int) -> None:
+@pytest.mark.parametrize(("life", "place"), STEPS)
+def test_killed_at_any_statement_a_step_is_done_or_not_begun(tmp_path: Path, life: list[tuple[str, Step]], place: int) -> None:
     def staged(name: str) -> tuple[str, SqliteLedger]:
         file = str(tmp_path / name)
         ledger = SqliteLedger(file)
-        for _, step in LIFE[:place]:
+        for _, step in life[:place]:
             step(ledger)
         return file, ledger
 
-    _, step = LIFE[place]
+    _, step = life[place]
     file, ledger = staged("expected")
     before = dump(file)
     step(ledger)
-    ledger.close()
     after = dump(file)
     assert before != after, "the step changes something"
+    for _, later in life[place + 1 :]:
+        later(ledger)
+    ledger.close()
+    end = dump(file)
     for statement in itertools.count():
         file, ledger = staged(f"killed-{statement}")
         ledger.close()
@@ -112,9 +136,10 @@ def test_killed_at_any_statement_a_step_is_done_or_not_begun(tmp_path: Path, pla
         assert found in (before, after), "never half of it"
         assert killed or found == after
         reopened = SqliteLedger(file)
-        for _, again in LIFE[place:]:
+        for _, again in life[place:]:
             again(reopened)
         reopened.close()
+        assert dump(file) == end, "whoever does the step again comes to the same end"
         if not killed:
             assert statement >= 3, "BEGIN, a change, COMMIT"
             return

@@ -152,6 +152,8 @@ class Ledgers(RuleBasedStateMachine):
         if not hasattr(self, "both"):
             return
         assert self.memory.entries() == self.sqlite.entries()
+        claims = {entry.key: entry.claim for entry in self.memory.entries() if entry.claim is not None}
+        assert claims == {key: held.state for key, held in self.model.claims.items()}
         assert self.memory.open_records() == self.sqlite.open_records()
         for n in (1, 2, 3):
             key = permit(n).key
@@ -163,6 +165,8 @@ class Ledgers(RuleBasedStateMachine):
                 assert recalled.status is self.model.recall(key, request, self.now)
                 if recalled.status is ClaimStatus.ANSWERED:
                     assert recalled.reply == self.model.claims[key].reply
+                if recalled.status is ClaimStatus.UNSERVED:
+                    assert recalled.settled == settled()
 
 
 TestLedgers = Ledgers.TestCase

@@ -49,6 +49,8 @@ def stage(ledger: Ledger, close: str, outcome: Settlement | None, known: Settlem
         ledger.commit(known.key, "a", None, REPLY if "reply" in close else None)
     if close in ("keep", "keep with reply"):
         ledger.keep(known.key, "a", REPLY if "reply" in close else None)
+    if close == "release":
+        ledger.release(known.key, "a")
 
 
 OVER = [
@@ -57,6 +59,7 @@ OVER = [
     ("commit", settled()),
     ("keep with reply", settled()),
     ("keep", void()),
+    ("release", void()),
     ("claimed", void()),
     ("unclaimed", settled()),
     ("unclaimed", void()),
@@ -67,6 +70,8 @@ STAYS = [
     ("commit with reply", void(final=False)),
     ("keep", None),
     ("keep", settled()),  # paid and not served: a debt
+    ("release", settled()),  # the same
+    ("release", None),
     ("claimed", settled()),
     ("claimed", None),
     ("unclaimed", None),
@@ -99,6 +104,21 @@ def test_a_claim_without_a_journal_stays(ledger: Ledger) -> None:
     ledger.commit(KEY, "a", settled(), REPLY)
     assert ledger.prune(LONG_AFTER) == 0
     assert ledger.recall(KEY, REQUEST, now=LONG_AFTER).status is ClaimStatus.ANSWERED
+
+
+@pytest.mark.parametrize("close", ["claimed", "kept", "proven", "released"])
+def test_a_debt_without_a_journal_stays(ledger: Ledger, close: str) -> None:
+    """What a remote facilitator may have settled is for people to reconcile."""
+    ledger.claim(KEY, REQUEST, "a", NOW, now=NOW)
+    if close != "claimed":
+        ledger.keep(KEY, "a", None, None if close == "kept" else settled())
+    if close == "released":
+        ledger.claim(KEY, REQUEST, "b", Millis(NOW + 1000), now=NOW)
+        ledger.release(KEY, "b")
+    before = ledger.entries()
+    assert ledger.prune(LONG_AFTER) == 0
+    assert ledger.entries() == before
+    assert len(before) == 1
 
 
 def test_a_permit_that_never_expires_is_never_forgotten(ledger: Ledger) -> None:
@@ -185,6 +205,16 @@ def test_entries_know_what_a_remote_facilitator_said(ledger: Ledger) -> None:
     (entry,) = ledger.entries()
     assert (entry.state, entry.answered, entry.payer) == (EntryState.COMMITTED, True, payer(1))
     assert entry.transactions == (settled().transaction,)
+
+
+def test_a_release_of_what_is_paid_shows_as_kept_and_as_old_as_it_was(ledger: Ledger) -> None:
+    ledger.claim(KEY, REQUEST, "a", NOW, now=NOW)
+    ledger.keep(KEY, "a", None, settled())
+    ledger.claim(KEY, REQUEST, "b", LONG_AFTER, now=Millis(NOW + 7))
+    ledger.release(KEY, "b")
+    (entry,) = ledger.entries()
+    assert (entry.state, entry.claim, entry.answered) == (EntryState.KEPT, ClaimState.KEPT, False)
+    assert (entry.payer, entry.transactions, entry.created) == (payer(1), (settled().transaction,), NOW + 7)
 
 
 @pytest.mark.parametrize("url", ["", "memory", "memory:x", "sqlite", "sqlite:", "postgres://x", "SQLITE:x", "x.db"])

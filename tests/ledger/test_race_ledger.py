@@ -67,6 +67,46 @@ def test_one_thread_of_many_takes_over_from_a_vanished_owner(shared: Ledger) -> 
     assert Counter(statuses) == {S.TAKEN: 1, S.HELD: THREADS - 1}
 
 
+def test_one_thread_of_many_takes_over_when_a_lost_outcomes_lease_is_over(shared: Ledger) -> None:
+    shared.claim(KEY, REQUEST, "gone", NOW, now=NOW)
+    shared.keep(KEY, "gone", REPLY)
+    statuses = race(lambda n: shared.claim(KEY, REQUEST, f"o{n}", LATER, now=NOW).status)
+    assert Counter(statuses) == {S.TAKEN: 1, S.HELD: THREADS - 1}
+
+
+def test_a_release_among_claims_lets_one_more_serve_and_no_two(shared: Ledger) -> None:
+    """Paid, and being served again by an owner that gives up while others ask."""
+    for turn in range(20):
+        key = f"k{turn}"
+        shared.claim(key, REQUEST, "a", NOW, now=NOW)
+        shared.keep(key, "a", None, settled())
+        assert shared.claim(key, REQUEST, "o0", LATER, now=NOW).status is S.UNSERVED
+
+        def act(n: int, key: str = key) -> ClaimStatus | None:
+            return shared.release(key, "o0") if n == 0 else shared.claim(key, REQUEST, f"o{n}", LATER, now=NOW).status
+
+        statuses = Counter(race(act))
+        assert statuses[S.UNSERVED] <= 1
+        assert statuses[S.UNSERVED] + statuses[S.HELD] == THREADS - 1
+        after = shared.claim(key, REQUEST, "late", LATER, now=NOW).status
+        assert after is (S.HELD if statuses[S.UNSERVED] else S.UNSERVED), "the release took effect, whoever came first"
+
+
+def test_a_release_beside_an_intent_never_frees_the_permit(shared: Ledger) -> None:
+    for n in range(1, 21):
+        key = permit(n).key
+        shared.claim(key, REQUEST, "a", LATER, now=NOW)
+
+        def act(who: int, n: int = n, key: str = key) -> object:
+            return shared.release(key, "a") if who % 2 else shared.persist_intent(record(n))
+
+        race(act)
+        assert shared.claim(key, REQUEST, "b", LATER, now=NOW).status is S.PENDING, "whichever came first"
+        shared.persist(ended(record(n), settled(n)))
+        assert shared.claim(key, "another", "c", LATER, now=NOW).status is S.SPENT
+        assert shared.recall(key, REQUEST, now=NOW).status in (S.UNSERVED, S.SPENT)
+
+
 def test_threads_get_distinct_rising_numbers(shared: Ledger) -> None:
     lots = race(lambda n: shared.allocate(NETWORK, ACCOUNT, f"k{n}", 2, floor=7))
     assert sorted(n for lot in lots for n in lot) == list(range(7, 7 + 2 * THREADS))

@@ -76,7 +76,7 @@ class _Read(Command["_Held"]):
 class _Release(Command[None]):
     """Give a response's connection back, whatever is still on it.  On failure: the pool's loss."""
 
-    response: httpx.Response
+    response: httpx.Response | _Held
 
 
 class _Held(httpx.SyncByteStream, httpx.AsyncByteStream):
@@ -158,7 +158,7 @@ class _Call(Exchange):
         super().__init__(purse, trail, request.method, url, replayable=isinstance(request.stream, httpx.ByteStream))
         self.request = request
         self.response: httpx.Response | None = None
-        self.open: httpx.Response | None = None
+        self.open: httpx.Response | _Held | None = None
         self.error: Exception | None = None
 
     def steps(self) -> Steps:
@@ -172,7 +172,7 @@ class _Call(Exchange):
             return _head(response, b"", self.url)
         if response.is_stream_consumed:  # the inner transport has read it
             return _head(response, response.content[:MOST_BODY], self.url)
-        held = yield from self._leaf(_Read(response))
+        held = self.open = yield from self._leaf(_Read(response))
         self.response = httpx.Response(
             response.status_code, headers=response.headers, stream=held, extensions=dict(response.extensions)
         )
@@ -183,7 +183,7 @@ class _Call(Exchange):
         if response.is_stream_consumed:  # the inner transport has read it
             return _head(response, response.content[:MOST_BODY], command.url)
         held = yield from self._leaf(_Read(response))
-        yield from ask(_Release(response))
+        yield from ask(_Release(held))
         return _head(response, held.plain(), command.url)
 
     def _wait(self, command: WakeAt) -> Leaves[None]:
@@ -192,8 +192,8 @@ class _Call(Exchange):
 
     def _exchange(self, request: httpx.Request) -> Leaves[httpx.Response]:
         yield from self._release()
-        self.open = yield from self._leaf(_Send(request))
-        return self.open
+        response = self.open = yield from self._leaf(_Send(request))
+        return response
 
     def _release(self) -> Leaves[None]:
         if self.open is not None:

@@ -182,7 +182,9 @@ class Purse:
         endpoints: dict[str, str | Endpoint] = {}
         for name, url in self.rpc.items():
             network = self.policy.registry.resolve(name)
-            endpoints[network] = Endpoint(url, network) if isinstance(url, str) else url
+            endpoint = endpoints[network] = Endpoint(url, network) if isinstance(url, str) else url
+            if endpoint.network != network:
+                raise LocalProtocolError(f"the node for {network} is one of {endpoint.network}", field="rpc")
         object.__setattr__(self, "rpc", MappingProxyType(endpoints))
 
     @classmethod

@@ -77,6 +77,7 @@ class ServerState(State):
     SERVING = auto()
     RECALLING = auto()
     VERIFYING = auto()
+    RECALLING_USED = auto()
     CLAIMING = auto()
     SERVING_PAID = auto()
     SETTLING = auto()
@@ -105,6 +106,7 @@ class ServerInput(Input):
     VOID = auto()
     UNSERVED = auto()
     VERIFIED = auto()
+    USED = auto()
     TAKEN_SERVE_FIRST = auto()
     TAKEN_SETTLE_FIRST = auto()
     HANDLER_OK = auto()
@@ -126,7 +128,7 @@ S, I = ServerState, ServerInput  # noqa: E741
 class ServerExchange(Machine[ServerState, ServerInput]):
     """One request for a priced resource.  ``entropy``: 16 or more random bytes that name this exchange as a claim's owner."""
 
-    __slots__ = ("checked", "claims", "owner", "proof", "request", "settled", "terms")
+    __slots__ = ("checked", "claims", "owner", "proof", "request", "settled", "terms", "used")
 
     TABLE: ClassVar[tuple[Row, ...]] = (
         Row(S.IDLE, I.UNPAID, S.DONE, "do_refuse", (Respond,)),
@@ -154,9 +156,19 @@ class ServerExchange(Machine[ServerState, ServerInput]):
         Row(S.RECALLING, I.FAILED, S.DONE, "do_unavailable", (Respond,)),
         Row(S.RECALLING, I.CANCEL, S.DONE, "do_nothing"),
         Row(S.VERIFYING, I.VERIFIED, S.CLAIMING, "do_claim_verified", (ClaimPayment,)),
+        Row(S.VERIFYING, I.USED, S.RECALLING_USED, "do_recall_used", (RecallPayment,)),
         Row(S.VERIFYING, I.REFUSED, S.DONE, "do_refuse", (Respond,)),
         Row(S.VERIFYING, I.FAILED, S.DONE, "do_unavailable", (Respond,)),
         Row(S.VERIFYING, I.CANCEL, S.DONE, "do_nothing"),
+        Row(S.RECALLING_USED, I.NEW, S.DONE, "do_refuse_used", (Respond,)),
+        Row(S.RECALLING_USED, I.UNSERVED, S.CLAIMING, "do_claim", (ClaimPayment,)),
+        Row(S.RECALLING_USED, I.ANSWERED, S.DONE, "do_answer_again", (Respond,)),
+        Row(S.RECALLING_USED, I.HELD, S.DONE, "do_busy", (Respond,)),
+        Row(S.RECALLING_USED, I.PENDING, S.DONE, "do_pending", (Respond,)),
+        Row(S.RECALLING_USED, I.SPENT, S.DONE, "do_refuse", (Respond,)),
+        Row(S.RECALLING_USED, I.VOID, S.DONE, "do_refuse", (Respond,)),
+        Row(S.RECALLING_USED, I.FAILED, S.DONE, "do_unavailable", (Respond,)),
+        Row(S.RECALLING_USED, I.CANCEL, S.DONE, "do_nothing"),
         Row(S.CLAIMING, I.TAKEN_SERVE_FIRST, S.SERVING_PAID, "do_serve_first", (InvokeHandler,)),
         Row(S.CLAIMING, I.TAKEN_SETTLE_FIRST, S.SETTLING_FIRST, "do_settle", (SettlePayment,)),
         Row(S.CLAIMING, I.UNSERVED, S.SERVING_SETTLED, "do_serve_settled", (InvokeHandler,)),
@@ -222,6 +234,7 @@ class ServerExchange(Machine[ServerState, ServerInput]):
         self.checked: Checked | None = None
         self.proof: Verified | None = None
         self.settled: Settled | None = None
+        self.used: Refusal | None = None
 
     # ------------------------------------------------------------------------------------------------------- classify
 
@@ -264,8 +277,10 @@ class ServerExchange(Machine[ServerState, ServerInput]):
         return (I.NEW, None) if claim.status is ClaimStatus.TAKEN else _CLAIMS[claim.status](claim)
 
     def on_judged(self, verdict: Verified | Refusal, _now: Millis) -> tuple[ServerInput, object]:
-        """The judge has spoken."""
-        return (I.REFUSED if isinstance(verdict, Refusal) else I.VERIFIED), verdict
+        """The judge has spoken; a permit it finds used may have been used by this very request, a moment ago."""
+        if isinstance(verdict, Refusal):
+            return (I.USED if verdict.reason is Reason.NONCE_USED else I.REFUSED), verdict
+        return I.VERIFIED, verdict
 
     def on_claim(self, claim: Claim, _now: Millis) -> tuple[ServerInput, object]:
         """The ledger has decided the claim."""
@@ -345,6 +360,16 @@ class ServerExchange(Machine[ServerState, ServerInput]):
         """Have the payment judged against the chain."""
         assert self.checked is not None
         return (VerifyPayment(self.checked),)
+
+    def do_recall_used(self, why: Refusal, _now: Millis) -> Commands:
+        """Ask the ledger once more: an exchange that raced with this one may have settled the payment meanwhile."""
+        self.used = why
+        return (RecallPayment(self.permit.key, self.request),)
+
+    def do_refuse_used(self, _data: None, _now: Millis) -> Commands:
+        """Refuse a permit that was used, and not here."""
+        assert self.used is not None
+        return (Respond(answers.refused(self.terms, self.used)),)
 
     def do_claim(self, _claim: Claim, now: Millis) -> Commands:
         """Claim a payment that was settled but whose answer was never kept; there is nothing left to judge."""

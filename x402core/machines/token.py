@@ -51,6 +51,7 @@ class TokenState(State):
     IDLE = auto()
     RECALLING = auto()
     VERIFYING = auto()
+    RECALLING_USED = auto()
     CLAIMING = auto()
     RECORDING = auto()
     DONE = auto()
@@ -71,6 +72,7 @@ class TokenInput(Input):
     VOID = auto()
     UNSERVED = auto()
     VERIFIED = auto()
+    USED = auto()
     TAKEN = auto()
     STORED = auto()
     OVER_EXPOSURE = auto()
@@ -85,7 +87,7 @@ S, I = TokenState, TokenInput  # noqa: E741
 class TokenExchange(Machine[TokenState, TokenInput]):
     """One POST to the token endpoint.  ``entropy``: 32 random bytes; they name the claim's owner and the token's nonce."""
 
-    __slots__ = ("checked", "entropy", "owner", "proof", "request", "terms")
+    __slots__ = ("checked", "entropy", "owner", "proof", "request", "terms", "used")
 
     TABLE: ClassVar[tuple[Row, ...]] = (
         Row(S.IDLE, I.MALFORMED, S.DONE, "do_answer", (Respond,)),
@@ -102,9 +104,19 @@ class TokenExchange(Machine[TokenState, TokenInput]):
         Row(S.RECALLING, I.FAILED, S.DONE, "do_unavailable", (Respond,)),
         Row(S.RECALLING, I.CANCEL, S.DONE, "do_nothing"),
         Row(S.VERIFYING, I.VERIFIED, S.CLAIMING, "do_claim", (ClaimPayment,)),
+        Row(S.VERIFYING, I.USED, S.RECALLING_USED, "do_recall_used", (RecallPayment,)),
         Row(S.VERIFYING, I.REFUSED, S.DONE, "do_refuse", (Respond,)),
         Row(S.VERIFYING, I.FAILED, S.DONE, "do_unavailable", (Respond,)),
         Row(S.VERIFYING, I.CANCEL, S.DONE, "do_nothing"),
+        Row(S.RECALLING_USED, I.NEW, S.DONE, "do_refuse_used", (Respond,)),
+        Row(S.RECALLING_USED, I.UNSERVED, S.CLAIMING, "do_claim_settled", (ClaimPayment,)),
+        Row(S.RECALLING_USED, I.ANSWERED, S.DONE, "do_answer_again", (Respond,)),
+        Row(S.RECALLING_USED, I.HELD, S.DONE, "do_busy", (Respond,)),
+        Row(S.RECALLING_USED, I.PENDING, S.DONE, "do_pending", (Respond,)),
+        Row(S.RECALLING_USED, I.SPENT, S.DONE, "do_refuse", (Respond,)),
+        Row(S.RECALLING_USED, I.VOID, S.DONE, "do_refuse", (Respond,)),
+        Row(S.RECALLING_USED, I.FAILED, S.DONE, "do_unavailable", (Respond,)),
+        Row(S.RECALLING_USED, I.CANCEL, S.DONE, "do_nothing"),
         Row(S.CLAIMING, I.TAKEN, S.RECORDING, "do_record", (RecordIntent,)),
         Row(S.CLAIMING, I.UNSERVED, S.DONE, "do_mint", (CommitClaim, Respond)),
         Row(S.CLAIMING, I.ANSWERED, S.DONE, "do_answer_again", (Respond,)),
@@ -149,6 +161,7 @@ class TokenExchange(Machine[TokenState, TokenInput]):
         self.request = ""
         self.checked: Checked | None = None
         self.proof: Verified | None = None
+        self.used: Refusal | None = None
 
     # ------------------------------------------------------------------------------------------------------- classify
 
@@ -173,8 +186,10 @@ class TokenExchange(Machine[TokenState, TokenInput]):
         return (I.NEW, None) if claim.status is ClaimStatus.TAKEN else _classify(claim)
 
     def on_judged(self, verdict: Verified | Refusal, _now: Millis) -> tuple[TokenInput, object]:
-        """The judge has spoken."""
-        return (I.REFUSED if isinstance(verdict, Refusal) else I.VERIFIED), verdict
+        """The judge has spoken; a permit it finds used may have been used by this very request, a moment ago."""
+        if isinstance(verdict, Refusal):
+            return (I.USED if verdict.reason is Reason.NONCE_USED else I.REFUSED), verdict
+        return I.VERIFIED, verdict
 
     def on_claim(self, claim: Claim, _now: Millis) -> tuple[TokenInput, object]:
         """The ledger has decided the claim."""
@@ -209,6 +224,16 @@ class TokenExchange(Machine[TokenState, TokenInput]):
         """Have the permit judged against the chain."""
         assert self.checked is not None
         return (VerifyPayment(self.checked),)
+
+    def do_recall_used(self, why: Refusal, _now: Millis) -> Commands:
+        """Ask the ledger once more: an exchange that raced with this one may have settled the permit meanwhile."""
+        self.used = why
+        return (RecallPayment(self._permit.key, self.request),)
+
+    def do_refuse_used(self, _data: None, now: Millis) -> Commands:
+        """Refuse a permit that was used, and not here."""
+        assert self.used is not None
+        return self.do_refuse(self.used, now)
 
     def do_claim(self, proof: Verified, now: Millis) -> Commands:
         """Claim the permit for this scope."""

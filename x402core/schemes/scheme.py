@@ -107,9 +107,7 @@ def window(valid_after: Seconds, expires: Seconds, offer: Offer, now: Seconds) -
         return Refusal(Reason.VALID_BEFORE, f"validBefore (deadline) is less than {EXPIRY_MARGIN} seconds away")
     longest = max(offer.timeout, LONGEST_VALIDITY)
     if expires > now + longest + CLOCK_SKEW:
-        return Refusal(
-            Reason.VALIDITY_TOO_LONG, f"validBefore (deadline) is more than {longest} seconds away"
-        )
+        return Refusal(Reason.VALIDITY_TOO_LONG, f"validBefore (deadline) is more than {longest} seconds away")
     return None
 
 
