@@ -173,7 +173,7 @@ class Payer:
 
     def header(self, offer: Offer, ground: Ground, **how: Any) -> dict[str, str]:
         """Return the header that carries a new x402 v2 payment."""
-        permit = self.permit(offer, ground, **how)
+        permit = how.get("permit") or self.permit(offer, ground, **how)
         return {v2.PAYMENT_SIGNATURE: v2.encode_payment(Payment(permit, offer))}
 
 

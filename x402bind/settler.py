@@ -193,7 +193,7 @@ class Settler:
                 for record in await self._call(self.ledger.open_records):
                     if record.key not in self._jobs and self._tasks is not None:
                         job = self._jobs[record.key] = _Job(self._machine())
-                        self._tasks.start_soon(self._work, record.key, job, Resume(record))
+                        self._tasks.start_soon(self._work, record.key, job, None)
             except Exception as error:  # noqa: BLE001 - a ledger that is down must not end the worker
                 _log.warning("cannot read the journal: %s", type(error).__name__)
             with anyio.move_on_after(self.poll):
@@ -202,10 +202,10 @@ class Settler:
     def _machine(self) -> SettlementMachine:
         return SettlementMachine(self.policy, self.signer.address)
 
-    async def _work(self, key: str, job: _Job, event: Settle | Resume) -> None:
-        """Drive one settlement to its end, or until its lease is lost or we are stopped."""
+    async def _work(self, key: str, job: _Job, begun: Settle | None) -> None:
+        """Drive one settlement, new or journaled, to its end, or until its lease is lost or we are stopped."""
         try:
-            await self._begin(key, job, event)
+            event = await self._begin(key, job, begun)
             driven = translate(steps(job.machine, event, self.clock), {AllocateTxNumbers: self._allocate})
             final = await arun(translate(driven, self._chain), lambda command: self._perform(key, job, command))
             if isinstance(final, Report):
@@ -219,15 +219,25 @@ class Settler:
             job.news.set()
             await self._unlease(key)
 
-    async def _begin(self, key: str, job: _Job, event: Settle | Resume) -> None:
-        """Take the lease; where the ledger cannot even give that, nothing was begun, and a payment is given back."""
+    async def _begin(self, key: str, job: _Job, begun: Settle | None) -> Settle | Resume:
+        """Take the lease and say what to begin with.
+
+        A journaled settlement is read again under the lease: whoever had it may have sent it, and ended it, since it was
+        listed.  Where the ledger cannot even give a lease nothing was begun, and a payment is given back.
+        """
         try:
             await self._renew(key)
         except Exception:
-            if isinstance(event, Settle):
-                permit = event.proof.permit
+            if begun is not None:
+                permit = begun.proof.permit
                 job.outcome = Unsettled(Reason.UNAVAILABLE, permit.network, permit.payer)
             raise
+        if begun is not None:
+            return begun
+        record = await self._call(self.ledger.record, key)
+        if record is None:
+            raise _Lost
+        return Resume(record)
 
     async def _unlease(self, key: str) -> None:
         """Let others take the settlement up at once, also when we are being stopped."""

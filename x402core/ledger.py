@@ -6,11 +6,12 @@ Storages (``x402bind/ledger``) only have to run :func:`decide` inside one transa
 
 Life of a claim::
 
-    (none) --claim--> CLAIMED --release--> (none)          money definitely did not move
+    (none) --claim--> CLAIMED --release--> (none)          no money moved; KEPT instead where a settlement is journaled
                       CLAIMED --keep-----> KEPT            outcome unknown, or paid and not served: the record tells
                       CLAIMED --commit---> COMMITTED       paid (or journaled): the same request gets the same answer
 
-A claim is never freed by time alone: its lease only says when a crashed owner may be presumed gone.
+A lease ends after its permit does.  By then an owner may be presumed gone, and a claim without a trace of money is free
+again, as the chain would refuse the permit; one with a trace is what the journal says.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ import itertools
 import json
 import re
 import time
+import tracemalloc
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -265,7 +266,7 @@ def hostile() -> dict[str, Reply]:
     header = v2.PAYMENT_REQUIRED
     return {
         "garbage header": Reply(402, ((header, "!!!"),)),
-        "two headers": Reply(402, ((header, "e30="), (header, "e30="))),
+        "two headers": Reply(402, 2 * tuple(pair for pair in seller.challenge(Dialect.V2).headers if pair[0] == header)),
         "duplicate keys": Reply(402, (), b'{"payment_scheme": {}, "payment_scheme": {}}'),
         "deep": Reply(402, (), b'{"payment_scheme": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"),
         "cut at the cap": Reply(402, (), good.body[:-1] + b" " * MOST_BODY + b"}"),
@@ -498,6 +499,48 @@ def test_a_402_too_big_to_hold_gives_way_to_the_payment(world: str) -> None:
     (unpaid,) = in_world(world, purse("$0.001"), inner, {"url": f"{SHOP}/v2"})
     assert refusal_of(unpaid).reason is Reason.OVER_CAP
     assert unpaid.content == page
+
+
+@every_world
+def test_nothing_is_pinned_while_somebody_thinks_or_waits(world: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An approval may take minutes, a pause seconds: the connection is given back before, not after."""
+    busy = problem(503, "wait", reason=Reason.UNAVAILABLE)
+    seller, bodies, free = FakeSeller(), list[Chunks](), list[bool]()
+    seller.script = lambda seen: busy if seen.paid and len(seller.seen) < 3 else None
+
+    def approve(_command: ApprovePayment) -> bool:
+        free.append(bodies[-1].closed)
+        return True
+
+    def sleep(_seconds: float) -> Any:
+        free.append(bodies[-1].closed)
+        return None if world == "sync" else anyio.lowlevel.checkpoint()
+
+    monkeypatch.setattr(edge, "time" if world == "sync" else "anyio", Clock(sleep))
+    (response,) = in_world(world, purse(approve=approve), recorded(seller.mock(), bodies), {"url": f"{SHOP}/v2"})
+    assert kind_of(response) is OutcomeKind.PAID
+    assert free == [True, True]
+
+
+class Clock:
+    """A module that sleeps at once."""
+
+    CancelScope = anyio.CancelScope
+
+    def __init__(self, sleep: Callable[[float], Any]) -> None:
+        self.sleep = sleep
+
+
+def test_a_packed_bomb_is_stopped_early() -> None:
+    packed = gzip.compress(bytes(200_000_000), 9)
+    inner = httpx.Response(402, headers={"Content-Encoding": "gzip"}, stream=Chunks(packed))
+    held = edge._Held(inner).read(iter(Chunks(packed)))
+    tracemalloc.start()
+    try:
+        assert len(held.plain()) == MOST_BODY
+        assert tracemalloc.get_traced_memory()[1] < 4_000_000
+    finally:
+        tracemalloc.stop()
 
 
 def recorded(mock: httpx.MockTransport, bodies: list[Chunks]) -> httpx.MockTransport:

@@ -11,11 +11,11 @@ from collections import Counter
 from collections.abc import Callable
 from multiprocessing.pool import ThreadPool
 from multiprocessing.synchronize import Barrier
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 
-from x402bind.ledger import Ledger, MemoryLedger, SqliteLedger
+from x402bind.ledger import Ledger, LedgerUnavailable, MemoryLedger, SqliteLedger, rows
 from x402core.errors import LocalProtocolError
 from x402core.ledger import ClaimStatus, Stored
 from x402core.values import Amount, Millis
@@ -83,7 +83,10 @@ def test_a_release_among_claims_lets_one_more_serve_and_no_two(shared: Ledger) -
         assert shared.claim(key, REQUEST, "o0", LATER, now=NOW).status is S.UNSERVED
 
         def act(n: int, key: str = key) -> ClaimStatus | None:
-            return shared.release(key, "o0") if n == 0 else shared.claim(key, REQUEST, f"o{n}", LATER, now=NOW).status
+            if n:
+                return shared.claim(key, REQUEST, f"o{n}", LATER, now=NOW).status
+            shared.release(key, "o0")
+            return None
 
         statuses = Counter(race(act))
         assert statuses[S.UNSERVED] <= 1
@@ -97,8 +100,11 @@ def test_a_release_beside_an_intent_never_frees_the_permit(shared: Ledger) -> No
         key = permit(n).key
         shared.claim(key, REQUEST, "a", LATER, now=NOW)
 
-        def act(who: int, n: int = n, key: str = key) -> object:
-            return shared.release(key, "a") if who % 2 else shared.persist_intent(record(n))
+        def act(who: int, n: int = n, key: str = key) -> None:
+            if who % 2:
+                shared.release(key, "a")
+            else:
+                shared.persist_intent(record(n))
 
         race(act)
         assert shared.claim(key, REQUEST, "b", LATER, now=NOW).status is S.PENDING, "whichever came first"
@@ -198,6 +204,27 @@ def test_processes_on_one_file(path: str) -> None:
     assert len(ledger.open_records()) == ROUNDS - 5
     assert all(ledger.recall(key, REQUEST, now=NOW).status is S.ANSWERED for key in keys)
     ledger.close()
+
+
+def test_nobody_comes_between_a_releases_look_and_what_it_does(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or an intent journaled in between would lose the claim that says which request it pays for."""
+    ledger, other = SqliteLedger(path), SqliteLedger(path, patience=0.05)
+    ledger.claim(KEY, REQUEST, "a", LATER, now=NOW)
+    look = rows.releasable
+    tried = []
+
+    def interloped(*args: Any) -> bool:
+        with pytest.raises(LedgerUnavailable):
+            other.persist_intent(record())
+        tried.append(args)
+        return look(*args)
+
+    monkeypatch.setattr(rows, "releasable", interloped)
+    ledger.release(KEY, "a")
+    assert len(tried) == 1
+    assert other.recall(KEY, REQUEST, now=NOW).status is S.TAKEN
+    ledger.close()
+    other.close()
 
 
 def _fork(act: Callable[[], bool]) -> int:

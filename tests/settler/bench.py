@@ -86,7 +86,7 @@ async def settled(settler: Settler) -> None:
 async def came(true: Any, seconds: float = 10) -> Any:
     """Wait, without blocking the loop, for something on the chain."""
     with anyio.fail_after(seconds):
-        while not (value := true()):
+        while not (value := true()):  # noqa: ASYNC110 - a chain or a disk: nothing there sets an event
             await anyio.sleep(0.005)
         return value
 

@@ -24,9 +24,7 @@ def main() -> None:
         token_key=b"k" * 32,
         url="http://127.0.0.1",
     )
-    seller.settler = Settler(
-        seller.ledger, seller.signer, seller.endpoints, seller.http, lease=300, poll=0.05, patience=20.0
-    )
+    seller.settler = Settler(seller.ledger, seller.signer, seller.endpoints, seller.http, lease=300, poll=0.05, patience=20.0)
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
     sys.stdout.write(f"http://127.0.0.1:{listener.getsockname()[1]}\n")
