@@ -1,12 +1,25 @@
-"""The fixture every transcript test takes."""
+"""Fixtures every test may take, and the one rule about peers.
+
+A peer (anvil, real contracts, x402-mock) that is not installed skips the tests that need it, each saying how to install it.
+With ``X402_CI=1`` nothing may be skipped: a skip is a failure then.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Generator, Iterator
+from typing import Any
 
 import pytest
 
+from tests.chains import Missing
+from tests.install_peers import PEERS
 from tests.playbook import Play
+
+_CI = os.environ.get("X402_CI") == "1"
+_MOCK = PEERS / "mock" / "bin" / "python"
+if _MOCK.exists():
+    os.environ.setdefault("X402_MOCK_PYTHON", str(_MOCK))
 
 
 @pytest.fixture
@@ -17,3 +30,37 @@ def play(request: pytest.FixtureRequest) -> Iterator[Play]:
     yield maker
     if request.session.testsfailed == failed:
         maker.check()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item: pytest.Item) -> Generator[None, Any, Any]:
+    """Skip a test whose fixtures miss a peer."""
+    try:
+        return (yield)
+    except Missing as missing:
+        _missing(missing)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
+    """Skip a test that misses a peer itself."""
+    try:
+        return (yield)
+    except Missing as missing:
+        _missing(missing)
+
+
+def _missing(missing: Missing) -> None:
+    if _CI:
+        raise missing
+    pytest.skip(str(missing))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, Any]:
+    """Turn a skip into a failure where nothing may be skipped; an expected failure with its reason is not a skip."""
+    report = yield
+    if _CI and report.skipped and not hasattr(report, "wasxfail"):
+        report.outcome = "failed"
+        report.longrepr = f"skipped in CI: {report.longrepr}"
+    return report

@@ -144,7 +144,7 @@ class _Stage:
         endpoint: Endpoint = self.node.endpoint
         self.story.stage(
             {
-                "chain": f"{endpoint.url}  {endpoint.network}, Demo Dollar at {checksum(self.asset)}",
+                "chain": f"{shown(endpoint.url)}  {endpoint.network}, Demo Dollar at {checksum(self.asset)}",
                 "seller": f"{url}  {PRICE}, paid to {checksum(self.pay_to)}",
                 "payer": f"{checksum(self.payer)} with {self.story.money(PURSE)} and no ether",
             }

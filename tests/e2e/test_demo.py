@@ -1,0 +1,153 @@
+"""``x402 demo`` as people run it: a command, its exit code, what it prints, and what it never prints."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from tests.chains import Rpc
+from tests.shop import RELAYER_KEY, Ground, TroubledNode, fresh, on_anvil, on_devnet
+from x402core.evm.keccak import keccak
+
+PRICE = 10_000
+POOR = keccak(b"nobody ever gave this one anything").hex()
+
+
+def x402(*arguments: str, key: str | None = None, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+    """Run the command."""
+    env = {name: value for name, value in os.environ.items() if name != "X402_PRIVATE_KEY"}
+    if key is not None:
+        env["X402_PRIVATE_KEY"] = key
+    command = [sys.executable, "-m", "x402bind.cli", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, env=env, timeout=timeout, check=False)
+    assert "Traceback" not in done.stdout + done.stderr, done.stderr
+    return done
+
+
+def check(done: subprocess.CompletedProcess[str], ground: Ground | None, node: str) -> None:
+    """Demand a document that says that everything held, and that the chain agrees with."""
+    assert (done.returncode, done.stderr) == (0, "")
+    document = json.loads(done.stdout)
+    assert (document["ok"], document["node"], document["price"]) == (True, node, "$0.01")
+    flows = document["flows"]
+    assert [flow["dialect"] for flow in flows] == ["permit-token", "x402-v2"]
+    assert [flow["calls"] for flow in flows] == [["permit", "transferFrom"], ["transferWithAuthorization"]]
+    for flow in flows:
+        assert (flow["status"], flow["amount"]) == (200, PRICE)
+        before, after = flow["balances_before"], flow["balances_after"]
+        assert (before["payer"] - after["payer"], after["pay_to"] - before["pay_to"]) == (PRICE, PRICE)
+        assert flow["replay"] == {"status": 200, "same_answer": True, "charged": 0}
+        assert all(flow["checks"].values())
+        if ground is not None:
+            assert ground.calls(tuple(flow["transactions"])) == tuple(flow["calls"])
+    last = flows[-1]
+    if ground is not None:
+        asset = document["asset"].lower()
+        for who in ("payer", "pay_to"):
+            assert ground.rpc.balance(asset, last[who].lower()) == last["balances_after"][who]
+
+
+def test_the_demo_on_its_own_chain() -> None:
+    check(x402("demo", "--json"), None, "devnet")
+
+
+def test_the_demo_as_people_read_it() -> None:
+    done = x402("demo")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "all 14 checks held" in done.stdout
+    assert done.stdout.count("no second charge") == 2
+
+
+@pytest.mark.parametrize("how", ["option", "environment"])
+@pytest.mark.parametrize("place", [on_devnet, pytest.param(on_anvil, marks=pytest.mark.anvil)])
+def test_the_demo_on_a_given_node(place: Any, how: str) -> None:
+    key = "0x" + RELAYER_KEY.hex()
+    with place() as ground:
+        if how == "option":
+            done = x402("demo", "--json", "--rpc", ground.url + "/api-key-in-the-path", "--private-key", key)
+        else:
+            done = x402("demo", "--json", "--rpc", ground.url, key=key)
+        assert key[2:] not in done.stdout + done.stderr
+        assert "api-key" not in done.stdout + done.stderr
+        check(done, ground, ground.url)
+
+
+def one_line(done: subprocess.CompletedProcess[str], *words: str) -> None:
+    """Demand a failure said in one line."""
+    assert (done.returncode, done.stdout) == (1, "")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("x402 demo: ")
+    assert all(word in line for word in words), line
+
+
+def test_a_node_that_is_not_there() -> None:
+    one_line(x402("demo", "--json", "--rpc", "http://127.0.0.1:9/secret", key=POOR), "does not answer", "127.0.0.1:9")
+
+
+@pytest.mark.parametrize("url", ["nonsense", "ftp://x", "http://", "http://[::1"])
+def test_what_is_no_url(url: str) -> None:
+    one_line(x402("demo", "--json", "--rpc", url, key=POOR), "url")
+
+
+@pytest.mark.parametrize("key", ["0x12", "not a key at all", 64 * "0", 64 * "f", 66 * "a"])
+def test_a_wrong_key_is_refused_and_not_shown(key: str) -> None:
+    with on_devnet() as ground:
+        done = x402("demo", "--json", "--rpc", ground.url, "--private-key", key)
+    one_line(done, "key")
+    assert key not in done.stderr
+
+
+def test_a_key_without_money_for_gas() -> None:
+    with on_devnet() as ground:
+        done = x402("demo", "--json", "--rpc", ground.url, key=POOR)
+    one_line(done, "money for gas")
+    assert POOR not in done.stderr
+
+
+def test_a_server_that_is_no_node() -> None:
+    class FakeNode(TroubledNode):
+        def answer(self, body: bytes, target: str) -> bytes | None:
+            return b"<html>hello</html>"
+
+    with FakeNode("") as node:
+        one_line(x402("demo", "--json", "--rpc", node.url, key=POOR), "does not answer")
+
+
+def test_a_node_that_goes_away_in_the_middle() -> None:
+    with on_devnet() as ground, TroubledNode(ground.url) as node:
+        seen: list[str] = []
+
+        def fall(call: dict[str, Any]) -> str | None:
+            seen.append(call["method"])
+            node.down = node.down or seen.count("eth_sendRawTransaction") == 3
+            return "going" if node.down else None
+
+        node.filter = fall
+        done = x402("demo", "--json", "--rpc", node.url, key=RELAYER_KEY.hex())
+        one_line(done)
+
+
+def test_a_node_needs_a_key() -> None:
+    done = x402("demo", "--rpc", "http://127.0.0.1:9")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "--private-key" in done.stderr
+
+
+@pytest.mark.parametrize("arguments", [(), ("nothing",), ("demo", "--wrong")])
+def test_misuse_is_exit_2(arguments: tuple[str, ...]) -> None:
+    assert x402(*arguments).returncode == 2
+
+
+def test_nothing_of_it_stays_behind() -> None:
+    with on_devnet() as ground:
+        rpc = Rpc(ground.url)
+        assert x402("demo", "--json", "--rpc", ground.url, key=RELAYER_KEY.hex()).returncode == 0
+        rpc.close()
+    found = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
+    assert fresh().address not in found
+    assert f"--rpc {ground.url}" not in found
