@@ -44,6 +44,8 @@ def _demo(options: argparse.Namespace) -> int:
     except (DemoFailed, DevnetUnavailable, LocalProtocolError, RpcError) as error:
         sys.stderr.write(f"x402 demo: {error}\n")
         return 1
+    except KeyboardInterrupt:
+        return 130
     if options.json:
         print(json.dumps(transcript, indent=2))
     return 0 if transcript["ok"] else 1
