@@ -1,0 +1,20 @@
+"""Run by x402-mock's own python: buy one resource with its released client; print what came as JSON."""
+
+import asyncio
+import json
+import sys
+
+from x402_mock.adapters.adapters_hub import AdapterHub
+from x402_mock.clients.http_client import Http402Client
+
+
+async def main() -> None:
+    asked = json.load(sys.stdin)
+    hub = AdapterHub(evm_private_key=asked["key"], rpc_url=asked["rpc"])
+    async with Http402Client(adapter_hub=hub) as client:
+        client.add_payment_method(chain_id=asked["network"], amount=0.8, currency="USDC")
+        response = await client.get(asked["url"])
+        sys.stdout.write(json.dumps({"status": response.status_code, "text": response.text}))
+
+
+asyncio.run(main())
