@@ -384,6 +384,38 @@ def test_paid_earlier_and_gone_since(play: Play) -> None:
     book.expect(ReleaseClaim(KEY, OWNER)).end(Respond, status=503)
 
 
+# ------------------------------------------------------------------------- used on the chain: perhaps by this very request
+
+
+def recalling_used(play: Play) -> Playbook:
+    """Play up to the second question: the chain calls the permit used, and an exchange that raced may have used it."""
+    return verifying(play).answer(Refusal(R.NONCE_USED, "used")).expect(RecallPayment, key=KEY)
+
+
+@transcript
+def test_used_by_nobody_we_know(play: Play) -> None:
+    recalling_used(play).answer(NEW).end(Respond, status=402, body=lambda body: R.NONCE_USED.encode() in body)
+
+
+@transcript
+def test_used_by_an_exchange_that_raced_with_this_one(play: Play) -> None:
+    known = claim(S.ANSWERED, settled=PAID, reply=KEPT)
+    recalling_used(play).answer(known).end(Respond, status=200, body=b"the report", headers=has(v2.PAYMENT_RESPONSE))
+    recalling_used(play).answer(claim(S.HELD)).end(Respond, status=409)
+    recalling_used(play).answer(claim(S.PENDING)).end(Respond, status=503)
+    recalling_used(play).answer(claim(S.SPENT)).end(Respond, status=402)
+    recalling_used(play).answer(claim(S.VOID)).end(Respond, status=402)
+    unserved = claim(S.UNSERVED, settled=PAID)
+    book = recalling_used(play).answer(unserved).expect(ClaimPayment, key=KEY).answer(unserved)
+    book.expect(InvokeHandler).answer(OK).expect(CommitClaim).end(Respond, reply=None)
+
+
+@transcript
+def test_used_and_nobody_can_be_asked(play: Play) -> None:
+    recalling_used(play).fail("LedgerUnavailable").end(Respond, status=503)
+    recalling_used(play).cancel().end()
+
+
 # ---------------------------------------------------------------------------------------------- what a permit is bound to
 
 

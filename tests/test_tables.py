@@ -82,6 +82,7 @@ SERVER_SPEC = spec_of(
         VS.SERVING: c.InvokeHandler,
         VS.RECALLING: c.RecallPayment,
         VS.VERIFYING: c.VerifyPayment,
+        VS.RECALLING_USED: c.RecallPayment,
         VS.CLAIMING: c.ClaimPayment,
         VS.SERVING_PAID: c.InvokeHandler,
         VS.SETTLING: c.SettlePayment,
@@ -92,7 +93,7 @@ SERVER_SPEC = spec_of(
         c.CheckPayment: frozenset({VI.TOKEN_LIVE, VI.TOKEN_REVOKED, VI.FAILED}),
         c.InvokeHandler: frozenset({VI.HANDLER_OK, VI.HANDLER_FAILED, VI.HANDLER_RAISED}),
         c.RecallPayment: _KNOWN | {VI.NEW},
-        c.VerifyPayment: frozenset({VI.VERIFIED, VI.REFUSED, VI.FAILED}),
+        c.VerifyPayment: frozenset({VI.VERIFIED, VI.USED, VI.REFUSED, VI.FAILED}),
         c.ClaimPayment: _KNOWN | {VI.TAKEN_SERVE_FIRST, VI.TAKEN_SETTLE_FIRST},
         c.SettlePayment: frozenset(
             {
@@ -117,12 +118,13 @@ TOKEN_SPEC = spec_of(
     waits={
         TS.RECALLING: c.RecallPayment,
         TS.VERIFYING: c.VerifyPayment,
+        TS.RECALLING_USED: c.RecallPayment,
         TS.CLAIMING: c.ClaimPayment,
         TS.RECORDING: c.RecordIntent,
     },
     accepts={
         c.RecallPayment: _TOKEN_KNOWN | {TI.NEW},
-        c.VerifyPayment: frozenset({TI.VERIFIED, TI.REFUSED, TI.FAILED}),
+        c.VerifyPayment: frozenset({TI.VERIFIED, TI.USED, TI.REFUSED, TI.FAILED}),
         c.ClaimPayment: _TOKEN_KNOWN | {TI.TAKEN},
         c.RecordIntent: frozenset({TI.STORED, TI.OVER_EXPOSURE, TI.CONFLICT, TI.FAILED}),
     },

@@ -215,6 +215,30 @@ def test_settled_and_gone_since(play: Play) -> None:
     book.expect(ReleaseClaim(KEY, OWNER)).end(Respond, status=503)
 
 
+def recalling_used(play: Play) -> Playbook:
+    """Play up to the second question: the chain calls the permit used, and an exchange that raced may have used it."""
+    return verifying(play).answer(Refusal(Reason.NONCE_USED, "used")).expect(RecallPayment, key=KEY)
+
+
+@transcript
+def test_used_by_nobody_we_know(play: Play) -> None:
+    recalling_used(play).answer(NEW).end(Respond, status=402, body=lambda body: Reason.NONCE_USED.encode() in body)
+
+
+@transcript
+def test_used_by_an_exchange_that_raced_with_this_one(play: Play) -> None:
+    recalling_used(play).answer(claim(S.ANSWERED, reply=Reply(200, (), b"the token"))).end(Respond, body=b"the token")
+    recalling_used(play).answer(claim(S.HELD)).end(Respond, status=409)
+    recalling_used(play).answer(claim(S.PENDING)).end(Respond, status=503)
+    recalling_used(play).answer(claim(S.SPENT)).end(Respond, status=402)
+    recalling_used(play).answer(claim(S.VOID)).end(Respond, status=402)
+    unserved = claim(S.UNSERVED, settled=PAID)
+    book = recalling_used(play).answer(unserved).expect(ClaimPayment, key=KEY).answer(unserved)
+    book.expect(CommitClaim, key=KEY, body=reads).end(Respond, status=200, body=reads)
+    recalling_used(play).fail("LedgerUnavailable").end(Respond, status=503)
+    recalling_used(play).cancel().end()
+
+
 def test_two_exchanges_mint_two_tokens_and_one_exchange_the_same(play: Play) -> None:
     bodies = []
     for entropy in (ENTROPY, ENTROPY, bytes(32)):
