@@ -132,9 +132,7 @@ TARGETS: dict[str, Target] = {
     "permit_token.challenge": Target(
         lambda data: permit_token.decode_challenge(loads(data)), _body_of_offers, REMOTE, _body_402(CHALLENGE)
     ),
-    "permit_token.request": Target(
-        permit_token.decode_token_request, _token_request, REMOTE, _token_request(Payment(P2612))
-    ),
+    "permit_token.request": Target(permit_token.decode_token_request, _token_request, REMOTE, _token_request(Payment(P2612))),
     "permit_token.reply": Target(
         _token_reply,
         lambda token: permit_token.encode_token_reply(token, NOW).body,

@@ -198,9 +198,13 @@ class Seller:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Settle in the background while the body runs."""
-        async with self.settler.running():
-            yield
+        """Settle in the background while the body runs; let the connections to nodes go with it."""
+        try:
+            async with self.settler.running():
+                yield
+        finally:
+            with anyio.CancelScope(shield=True):
+                await self.http.aclose()
 
     async def aclose(self) -> None:
         """Let go of connections and the ledger."""

@@ -166,7 +166,14 @@ def test_misuse_is_exit_2(arguments: tuple[str, ...]) -> None:
 
 def test_an_interrupted_demo_goes_quietly() -> None:
     env = environment()
-    demo = subprocess.Popen([*COMMAND, "demo"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)
+    demo = subprocess.Popen(
+        [*COMMAND, "demo"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=env,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore it
+    )
     assert demo.stdout is not None
     assert demo.stderr is not None
     with demo:

@@ -126,13 +126,15 @@ class SyncHttp:
 class AsyncHttp:
     """Perform HttpCall and Sleep under asyncio or trio; one instance for each event loop.
 
-    A given client is used as it is and not closed.  Raises: LocalProtocolError when httpx is not installed.
+    A given client is used as it is and not closed.  Closing lets the connections go; the next call opens new ones.
+
+    Raises: LocalProtocolError when httpx is not installed.
     """
 
     def __init__(self, client: httpx.AsyncClient | None = None) -> None:
         self._httpx = _httpx()
         self._owned = client is None
-        self._client: httpx.AsyncClient = self._httpx.AsyncClient() if client is None else client
+        self._client = client
 
     async def call(self, command: HttpCall) -> HttpReply:
         """Perform one HTTP request.  Raises: HttpFailed."""
@@ -140,6 +142,8 @@ class AsyncHttp:
 
         began = time.monotonic()
         with _failing(self._httpx), anyio.move_on_after(command.timeout):
+            if self._client is None:
+                self._client = self._httpx.AsyncClient()
             async with self._client.stream(
                 command.method,
                 command.url,
@@ -167,8 +171,9 @@ class AsyncHttp:
 
     async def aclose(self) -> None:
         """Close the connections, unless the client was given."""
-        if self._owned:
-            await self._client.aclose()
+        if self._owned and self._client is not None:
+            client, self._client = self._client, None
+            await client.aclose()
 
     async def __aenter__(self) -> Self:
         return self
