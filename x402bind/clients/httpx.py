@@ -11,8 +11,8 @@ The edge takes no decision: the core says what to send, and whether the last res
 from __future__ import annotations
 
 import time
-import weakref
-from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, Self, TypeAlias, TypeVar
 
@@ -31,6 +31,7 @@ from x402core.events import ResponseHead
 from x402core.machines.machine import Steps, ask, translate
 from x402core.money import Price
 
+from .held import Held
 from .purse import MOST_BODY, Exchange, Purse, Trail, origin_of, wants_body
 
 __all__ = [
@@ -52,7 +53,6 @@ _TRAIL: Final = "x402.trail"
 _SHARED_EXTENSIONS: Final = ("timeout", "sni_hostname")
 _SHARED_HEADERS: Final = ("Host", "User-Agent")
 _JSON: Final = (("Accept", "application/json"), ("Accept-Encoding", "identity"), ("Content-Type", "application/json"))
-_SLICE: Final = 256  # packed bytes unpacked at once: a bomb is seen before it has grown
 
 
 # ----------------------------------------------------------------------------------------------- alike in both worlds
@@ -66,7 +66,7 @@ class _Send(Command[httpx.Response]):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Read(Command["_Held"]):
+class _Read(Command[Held]):
     """Read a body up to the cap; one that ends before it gives its connection back.  On failure: as :class:`_Send`."""
 
     response: httpx.Response
@@ -76,79 +76,7 @@ class _Read(Command["_Held"]):
 class _Release(Command[None]):
     """Give a response's connection back, whatever is still on it.  On failure: the pool's loss."""
 
-    response: httpx.Response | _Held
-
-
-class _Held(httpx.SyncByteStream, httpx.AsyncByteStream):
-    """A body of which ``parts`` were read; the ``rest``, if any, is still on its connection."""
-
-    def __init__(self, response: httpx.Response) -> None:
-        self.response = response
-        self.parts: list[bytes] = []
-        self.rest: Any = None
-
-    def read(self, rest: Iterator[bytes]) -> Self:
-        size = 0
-        for part in rest:
-            self.parts.append(part)
-            size += len(part)
-            if size > MOST_BODY:
-                self.rest = rest
-                return self
-        self.close()
-        return self
-
-    async def aread(self, rest: AsyncIterator[bytes]) -> Self:
-        size = 0
-        async for part in rest:
-            self.parts.append(part)
-            size += len(part)
-            if size > MOST_BODY:
-                self.rest = rest
-                return self
-        await self.aclose()
-        return self
-
-    def _check(self) -> None:
-        if self.response.is_closed and self.rest is not None:
-            raise httpx.ReadError("the rest of this body was given up: the payment needed its connection")
-
-    def __iter__(self) -> Iterator[bytes]:
-        yield from self.parts
-        self._check()
-        yield from self.rest or ()
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        for part in self.parts:
-            yield part
-        self._check()
-        if self.rest is not None:
-            async for part in self.rest:
-                yield part
-
-    def close(self) -> None:
-        self.response.close()
-
-    async def aclose(self) -> None:
-        if self.rest is not None and hasattr(self.rest, "aclose"):
-            await self.rest.aclose()
-        await self.response.aclose()
-
-    def plain(self) -> bytes:
-        """Return the body behind any Content-Encoding, cut at the cap; nothing when it cannot be unpacked."""
-        raw, headers = b"".join(self.parts), self.response.headers
-        if "Content-Encoding" not in headers:
-            return raw[:MOST_BODY]
-        slices = (raw[at : at + _SLICE] for at in range(0, len(raw), _SLICE))
-        body = bytearray()
-        try:
-            for part in httpx.Response(self.response.status_code, headers=headers, content=slices).iter_bytes():
-                body += part
-                if len(body) >= MOST_BODY:
-                    break
-        except httpx.DecodingError:
-            return b""
-        return bytes(body[:MOST_BODY])
+    response: httpx.Response | Held
 
 
 class _Call(Exchange):
@@ -158,7 +86,7 @@ class _Call(Exchange):
         super().__init__(purse, trail, request.method, url, replayable=isinstance(request.stream, httpx.ByteStream))
         self.request = request
         self.response: httpx.Response | None = None
-        self.open: httpx.Response | _Held | None = None
+        self.open: httpx.Response | Held | None = None
         self.error: Exception | None = None
 
     def steps(self) -> Steps:
@@ -166,25 +94,16 @@ class _Call(Exchange):
         return translate(super().steps(), {SendRequest: self._send, SendTokenRequest: self._buy, WakeAt: self._wait})
 
     def _send(self, command: SendRequest) -> Leaves[ResponseHead]:
-        request = self._copy(command)
-        response = self.response = yield from self._exchange(request)
-        if not wants_body(response.status_code):
-            return _head(response, b"", self.url)
-        if response.is_stream_consumed:  # the inner transport has read it
-            return _head(response, response.content[:MOST_BODY], self.url)
-        held = self.open = yield from self._leaf(_Read(response))
-        self.response = httpx.Response(
-            response.status_code, headers=response.headers, stream=held, extensions=dict(response.extensions)
-        )
-        return _head(response, held.plain(), self.url)
+        response, body = (yield from self._exchange(self._copy(command))), b""
+        if wants_body(response.status_code):
+            response, body = yield from self._read(response)
+        self.response = response
+        return _head(response, body, self.url)
 
     def _buy(self, command: SendTokenRequest) -> Leaves[ResponseHead]:
-        response = yield from self._exchange(self._token_request(command))
-        if response.is_stream_consumed:  # the inner transport has read it
-            return _head(response, response.content[:MOST_BODY], command.url)
-        held = yield from self._leaf(_Read(response))
-        yield from ask(_Release(held))
-        return _head(response, held.plain(), command.url)
+        response, body = yield from self._read((yield from self._exchange(self._token_request(command))))
+        yield from self._release()
+        return _head(response, body, command.url)
 
     def _wait(self, command: WakeAt) -> Leaves[None]:
         yield from self._release()
@@ -195,9 +114,19 @@ class _Call(Exchange):
         response = self.open = yield from self._leaf(_Send(request))
         return response
 
+    def _read(self, response: httpx.Response) -> Leaves[tuple[httpx.Response, bytes]]:
+        """Return a response that can still be read from its beginning, and what the core may see of its body."""
+        if response.is_stream_consumed:  # the inner transport has read it
+            return response, response.content[:MOST_BODY]
+        held = self.open = yield from self._leaf(_Read(response))
+        whole = httpx.Response(response.status_code, headers=response.headers, stream=held, extensions=response.extensions)
+        return whole, held.plain()
+
     def _release(self) -> Leaves[None]:
         if self.open is not None:
-            yield from ask(_Release(self.open))
+            with suppress(Exception):
+                yield from ask(_Release(self.open))
+            self.open = None
 
     def _leaf(self, command: Command[R]) -> Leaves[R]:
         """Remember why a request failed; the error shows the caller's request, not our copy with its permit."""
@@ -243,19 +172,19 @@ def _head(response: httpx.Response, body: bytes, url: str) -> ResponseHead:
 
 
 def _trail(request: httpx.Request) -> tuple[str, Trail | None]:
-    """Return the URL asked and the trail of the call this request belongs to; None where nothing can be paid for.
+    """Return the URL asked and the trail this request belongs to; None where nothing can be paid for.
 
-    httpx gives a redirected request the extensions of the one it came from.  The same request sent again, by the caller or
-    by an auth flow, starts anew.
+    httpx gives a redirected request the extensions of the one it came from.  The same request sent again (by a layer that
+    retries, an auth flow, the caller) is still the same: it pays once.
     """
     url = str(request.url.copy_with(userinfo=b"", fragment=None))
     origin = origin_of(url)
     if origin is None:
         return url, None
-    first, trail = request.extensions.get(_TRAIL, (None, None))
-    if trail is None or first() is request:
+    trail: Trail | None = request.extensions.get(_TRAIL)
+    if trail is None:
         trail = Trail(origin)
-        request.extensions = {**request.extensions, _TRAIL: (weakref.ref(request), trail)}
+        request.extensions = {**request.extensions, _TRAIL: trail}
     return url, trail
 
 
@@ -276,7 +205,7 @@ class PaymentTransport(httpx.BaseTransport):
         self._leaves: Leaf = {
             **({} if self.chain is None else self.chain.table),
             _Send: lambda command: inner.handle_request(command.request),
-            _Read: lambda command: _Held(command.response).read(iter(command.response.stream)),
+            _Read: lambda command: Held(command.response).read(iter(command.response.stream)),
             _Release: lambda command: command.response.close(),
             Sleep: lambda command: time.sleep(command.seconds),
         }
@@ -324,7 +253,7 @@ class AsyncPaymentTransport(httpx.AsyncBaseTransport):
         self._leaves: Leaf = {
             **({} if self.chain is None else self.chain.table),
             _Send: lambda command: inner.handle_async_request(command.request),
-            _Read: lambda command: _Held(command.response).aread(aiter(command.response.stream)),
+            _Read: lambda command: Held(command.response).aread(aiter(command.response.stream)),
             _Release: lambda command: command.response.aclose(),
             Sleep: lambda command: anyio.sleep(command.seconds),
         }

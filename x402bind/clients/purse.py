@@ -4,8 +4,9 @@ A :class:`Purse` is configuration: who signs, what policy allows, where chains a
 is one request: an edge makes one, performs its ``steps``, and reads its ``outcome``.  An edge adds how requests are sent,
 and nothing else.
 
-A :class:`Trail` follows one call of the caller's through redirects, because edges sit below them: money goes to the origin
-that was asked, and one call pays once, however long a chain of redirects a server makes of it (defect A6).
+A :class:`Trail` follows one request of the caller's through redirects and repetitions, because edges sit below both: money
+goes to the origin that was asked, and one request pays once, however long a chain of redirects a server makes of it (defect
+A6), and however often a layer above sends it again.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from x402bind.errors import PaymentOutcomeUnknown
 from x402bind.translate.chain import read_chain, retry_reads
 from x402core.commands import ApprovePayment, Command, Deliver, Outcome, OutcomeKind, ReadChain, SignTypedData, StoreToken
 from x402core.errors import LocalProtocolError, Reason, Refusal, RemoteProtocolError
-from x402core.events import Begin, Offer, Token
+from x402core.events import CANCELLED, Begin, Method, Offer, Token
 from x402core.machines.client import ClientExchange
 from x402core.machines.machine import Steps, steps, translate
 from x402core.money import Price, format_amount
@@ -48,6 +49,7 @@ MOST_BODY: Final = 256 * 1024
 _LAG: Final = 60
 """Seconds by which a chain's clock may be behind ours: a permit counts as expired only then."""
 _MOST_TOKENS: Final = 1024
+_GONE: Final = (OutcomeKind.PAID, OutcomeKind.UNKNOWN)
 _log = logging.getLogger("x402bind")
 
 
@@ -99,9 +101,9 @@ class TokenCache:
 class Budget:
     """The most a purse gives away in all, by asset, for as long as this object lives.  Thread-safe; share one among purses.
 
-    Counted for good: what was paid, and what may have been (an unknown outcome).  Counted until its permit has expired: what
-    the server refused after the permit had left.  That a refusal is true is the server's word: whoever cannot take it looks
-    at the chain, or pins payees and origins in the policy.
+    Counted for good: what was paid, and what may have been (an unknown outcome).  What the server refused after the permit
+    had left: until that has expired (EIP-3009), or for good where an allowance may outlive it (EIP-2612).  That a refusal is
+    true is the server's word: whoever cannot take it looks at the chain, or pins payees and origins in the policy.
     """
 
     def __init__(self, caps: Iterable[Cap]) -> None:
@@ -145,7 +147,7 @@ class Budget:
         key = offer.network, offer.asset
         with self._lock:
             self._reserved[key] -= offer.amount
-            if outcome.kind in (OutcomeKind.PAID, OutcomeKind.UNKNOWN):
+            if outcome.kind in _GONE or (outcome.exposed_until is not None and offer.method is Method.EIP2612):
                 self._spent[key] += offer.amount
             elif outcome.exposed_until is not None:
                 self._exposed[key].append((outcome.exposed_until, offer.amount))
@@ -226,7 +228,7 @@ def _is_async(function: object) -> bool:
 
 @dataclass(slots=True)
 class Trail:
-    """One call of the caller's, through its redirects: the origin that was asked, and whether a permit has left for it."""
+    """One request of the caller's, redirected or repeated: the origin that was asked, and whether a permit has left for it."""
 
     origin: Origin
     paid: bool = False
@@ -249,10 +251,16 @@ class Exchange:
 
     def steps(self) -> Steps:
         """Drive the machine; whatever way it ends, a cancel included, the outcome is booked and reported."""
-        final = yield from translate(steps(self.machine, self.begin, now), {ReadChain: self._read})
-        assert isinstance(final, Deliver)
-        self._close(final.outcome)
-        return final
+        try:
+            final = yield from translate(steps(self.machine, self.begin, now), {ReadChain: self._read})
+            assert isinstance(final, Deliver)
+            self._close(final.outcome)
+            return final
+        finally:  # closed (a coroutine that was dropped) or broken: nothing can be performed any more, but it can be told
+            if self.outcome is None and not self.machine.ended:
+                for command in self.machine.receive(CANCELLED, now=now()):
+                    if isinstance(command, Deliver):
+                        self._close(command.outcome)
 
     @property
     def table(self) -> dict[type[Command[Any]], Callable[[Any], Any]]:
@@ -265,7 +273,7 @@ class Exchange:
 
     def _approve(self, command: ApprovePayment) -> bool | Refusal | Awaitable[bool | Refusal]:
         if self.trail.paid:
-            return Refusal(Reason.NOT_APPROVED, "this call has paid once already, before it was redirected here")
+            return Refusal(Reason.NOT_APPROVED, "this request has paid once already: make a new one to pay again")
         if self.purse.budget is not None:
             refusal = self.purse.budget.reserve(command.offer)
             if refusal is not None:
