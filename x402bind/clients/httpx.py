@@ -96,12 +96,12 @@ class _Call(Exchange):
     def _send(self, command: SendRequest) -> Leaves[ResponseHead]:
         response, body = (yield from self._exchange(self._copy(command))), b""
         if wants_body(response.status_code):
-            response, body = yield from self._read(response)
+            response, body = yield from self._hold(response)
         self.response = response
         return _head(response, body, self.url)
 
     def _buy(self, command: SendTokenRequest) -> Leaves[ResponseHead]:
-        response, body = yield from self._read((yield from self._exchange(self._token_request(command))))
+        response, body = yield from self._hold((yield from self._exchange(self._token_request(command))))
         yield from self._release()
         return _head(response, body, command.url)
 
@@ -114,7 +114,7 @@ class _Call(Exchange):
         response = self.open = yield from self._leaf(_Send(request))
         return response
 
-    def _read(self, response: httpx.Response) -> Leaves[tuple[httpx.Response, bytes]]:
+    def _hold(self, response: httpx.Response) -> Leaves[tuple[httpx.Response, bytes]]:
         """Return a response that can still be read from its beginning, and what the core may see of its body."""
         if response.is_stream_consumed:  # the inner transport has read it
             return response, response.content[:MOST_BODY]
