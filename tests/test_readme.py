@@ -14,15 +14,16 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests import readme
+from tests.readme import blocks, marked
 from x402bind.chain.devnet import Devnet, token
 from x402bind.chain.devnet.keys import DEV_KEYS, dev_accounts
 
 ROOT = Path(__file__).resolve().parent.parent
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-BLOCK = re.compile(r"(?:<!-- (\w+): (\w+) -->\n)?```(\w+)\n(.*?)```", re.DOTALL)
-BLOCKS = [match.groups() for match in BLOCK.finditer(README)]
-PYTHON = {name: code for kind, name, language, code in BLOCKS if language == "python" and kind == "run"}
-COMMANDS = {name: code for kind, name, language, code in BLOCKS if language == "bash" and kind == "readme"}
+README = readme.README.read_text(encoding="utf-8")
+BLOCKS = blocks(README)
+PYTHON = {name: block.code for name, block in marked(README, "run", "python").items()}
+COMMANDS = marked(README, "readme", "bash")
 PRICE = 10_000
 
 
@@ -32,7 +33,9 @@ def lines(code: str) -> int:
 
 
 def test_every_block_is_marked() -> None:
-    assert all(kind is not None for kind, *_ in BLOCKS)
+    assert [block.code for block in BLOCKS if not block.kind] == []
+    assert len(BLOCKS) == len(PYTHON) + len(COMMANDS)
+    assert README.count("\n```") == 2 * len(BLOCKS)  # no fence that the parser does not see
     assert set(PYTHON) == {"server", "client", "embed"}
     assert set(COMMANDS) == {"demo", "test"}
 
@@ -43,9 +46,38 @@ def test_the_examples_are_as_short_as_they_say(name: str, most: int) -> None:
 
 
 def test_the_commands_set_themselves_up() -> None:
-    assert COMMANDS["demo"].strip() == "pip install -q '.[demo]' && x402 demo"
-    assert COMMANDS["test"].startswith("pip install -q -e '.[test]' && ")
-    assert COMMANDS["test"].strip().endswith("python -m pytest")
+    demo, test = COMMANDS["demo"], COMMANDS["test"]
+    assert demo.code.strip() == "pip install -q '.[demo]' && x402 demo"
+    assert test.code.startswith("pip install -q -e '.[test]' && ")
+    assert test.code.strip().endswith("python -m pytest")
+    assert re.search("demo|run", demo.heading, re.IGNORECASE)
+    assert "test" in test.heading
+
+
+@pytest.mark.parametrize("name", ["demo", "test"])
+def test_the_commands_come_out_for_a_shell(name: str) -> None:
+    """By the module, and by the line of awk in .ci/run, which needs no Python: the same text."""
+    module = [sys.executable, "-S", "-E", "-m", "tests.readme", "command", name]
+    printed = subprocess.run(module, cwd=ROOT, capture_output=True, text=True, timeout=20, check=True)
+    assert printed.stdout == COMMANDS[name].code
+    found = re.search(r"^readme\(\) \{.*\}$", (ROOT / ".ci" / "run").read_text(encoding="utf-8"), re.MULTILINE)
+    assert found is not None
+    shell = ["bash", "-c", f"{found[0]}\nreadme {name}"]
+    assert subprocess.run(shell, cwd=ROOT, capture_output=True, text=True, timeout=20, check=True).stdout == printed.stdout
+
+
+@pytest.mark.parametrize("wrong", [[], ["command"], ["command", "other"], ["print", "demo"]])
+def test_a_wrong_call_says_how(wrong: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert readme.main(wrong) == 2
+    assert "usage: python -m tests.readme command {demo,test}" in capsys.readouterr().err
+
+
+def test_a_block_without_a_marker_is_seen() -> None:
+    text = "# A\n<!-- run: a -->\n```python\n# B\n```\n\n<!-- run: b -->\n\n```python\nx\n```\n```text\ny\n```\n"
+    found = [(block.kind, block.name, block.language, block.code, block.heading) for block in blocks(text)]
+    assert found == [("run", "a", "python", "# B\n", "A"), ("", "", "python", "x\n", "A"), ("", "", "text", "y\n", "A")]
+    with pytest.raises(ValueError, match="twice"):
+        marked(text.replace("<!-- run: b -->\n\n", "<!-- run: a -->\n"), "run", "python")
 
 
 @pytest.fixture(scope="module")

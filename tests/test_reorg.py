@@ -26,6 +26,8 @@ from tests.world import (
     reverted,
     seen,
     token_permit,
+    transfer_log,
+    used_log,
     verified,
 )
 from x402core.commands import (
@@ -42,9 +44,20 @@ from x402core.commands import (
 )
 from x402core.events import Offer, Permit, Settle, Settled
 from x402core.machines.settlement import SettlementPolicy, SettlementState
+from x402core.reads import TxReceipt
+from x402core.schemes import of
 
 PRICE = 10_000
 FOREIGN = hash32(0xF0)
+
+
+def test_one_transfer_pays_for_one_authorization() -> None:
+    """A payer's own multicall may execute many authorizations in one transaction: a transfer proves the one before it."""
+    other = authorization(nonce=9)
+    moved, scheme = transfer_log(V2_AFTER, P.payer), of(V2_AFTER)
+    both = TxReceipt(hash32(1), True, BLOCK, (used_log(P), moved, used_log(other)))
+    assert scheme.paid(P, V2_AFTER, both)
+    assert not scheme.paid(other, V2_AFTER, both)
 
 
 @transcript

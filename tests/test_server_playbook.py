@@ -379,6 +379,19 @@ def test_paid_earlier_and_never_served(play: Play) -> None:
 
 
 @transcript
+def test_paid_earlier_and_the_handler_fails_again(play: Play) -> None:
+    """The seller was told of the refund due when it first failed; a payer who tries again is not told of once more."""
+    unserved, kept = claim(S.UNSERVED, settled=PAID), KeepClaim(KEY, OWNER, settled=PAID)
+
+    def serving_again() -> Playbook:
+        return recalling(play).answer(unserved).expect(ClaimPayment).answer(unserved).expect(InvokeHandler)
+
+    serving_again().answer(HandlerHead(500)).expect(kept).end(Respond, reply=None)
+    serving_again().fail("RuntimeError").expect(kept).end(Respond, status=500, headers=has(v2.PAYMENT_RESPONSE))
+    serving_again().cancel().expect(kept).end()
+
+
+@transcript
 def test_paid_earlier_and_gone_since(play: Play) -> None:
     book = recalling(play).answer(claim(S.UNSERVED, settled=PAID)).expect(ClaimPayment).answer(TAKEN)
     book.expect(ReleaseClaim(KEY, OWNER)).end(Respond, status=503)

@@ -350,8 +350,16 @@ def test_expired_in_the_pool_is_void_and_its_number_is_filled(play: Play) -> Non
 
 
 @transcript
+def test_fees_above_the_sellers_own_limit_are_waited_out(play: Play) -> None:
+    """Whatever a node asks, no transaction offers more than the policy says."""
+    dear = Lane((7,), LANE.max_fee + 1, LANE.max_priority_fee)
+    book = stored(play, fee_most=LANE.max_fee).answer(dear).expect(ReturnTxNumbers).woken().expect(AllocateTxNumbers)
+    book.answer(LANE).expect(SignTransactions).finish()
+
+
+@transcript
 def test_expired_by_our_clock_only(play: Play) -> None:
-    book = looking(play, fee_most=1).at(after_end(P)).answer(absent).expect(Rebroadcast).expect(WakeAt)
+    book = looking(play, fee_most=LANE.max_fee).at(after_end(P)).answer(absent).expect(Rebroadcast).expect(WakeAt)
     book.finish()
 
 

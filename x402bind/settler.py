@@ -22,8 +22,9 @@ from anyio.abc import TaskGroup
 
 from x402core.commands import AllocateTxNumbers, Command, Lane, RecordIntent, Report, SettlePayment, SignTransactions, WakeAt
 from x402core.errors import LocalProtocolError, Reason
-from x402core.events import Pending, Resume, Settle, Settlement, Unsettled
-from x402core.ledger import Stored
+from x402core.events import Eip2612Permit, Pending, Resume, Settle, Settlement, Unsettled
+from x402core.evm.transaction import decode
+from x402core.ledger import SettlementRecord, Stored
 from x402core.machines.machine import ask, steps, translate
 from x402core.machines.settlement import SettlementMachine, SettlementPolicy
 from x402core.values import Address, Millis, Network
@@ -39,6 +40,7 @@ from .translate.ledger import LEDGER_COMMANDS, LedgerPerformer
 __all__ = ["Settler", "TakeNumbers", "now_millis"]
 
 _log: Final = logging.getLogger("x402bind.settler")
+_NOT_RUNNING: Final = "the settler does not run: hand the lifespan through, or use 'async with seller.running()'"
 
 
 def now_millis() -> Millis:
@@ -105,6 +107,7 @@ class Settler:
         self._chain = chain_table(self._endpoints)
         self._worker = secrets.token_hex(8)
         self._jobs: dict[str, _Job] = {}
+        self._foreign: set[str] = set()
         self._tasks: TaskGroup | None = None
         self._woken = anyio.Event()
         self._busy = anyio.CapacityLimiter(most)
@@ -122,16 +125,17 @@ class Settler:
     async def settle(self, command: SettlePayment) -> Settlement:
         """Settle a verified payment; answer when it has ended, or with its outlook when patience has.
 
+        With no worker running nothing is begun: a transaction nobody looks after is not sent.
         On failure: unknown; the journal says what happened.
         """
         key = command.proof.permit.key
+        if self._tasks is None:
+            _log.error(_NOT_RUNNING)
+            permit = command.proof.permit
+            return Unsettled(Reason.UNAVAILABLE, permit.network, permit.payer)
         job = self._jobs.get(key)
         if job is None:
             job = self._jobs[key] = _Job(self._machine())
-            if self._tasks is None:  # nobody runs us: work in the caller's own time, the journal keeps the rest
-                with anyio.move_on_after(self.patience):
-                    await self._work(key, job, Settle(command.proof))
-                return self._answer(job, command)
             self._tasks.start_soon(self._work, key, job, Settle(command.proof))
         with anyio.move_on_after(self.patience):
             await job.news.wait()
@@ -149,7 +153,7 @@ class Settler:
         Raises: LocalProtocolError when there is no worker: what would be served for this intent would never be paid for.
         """
         if self._tasks is None:
-            _log.error("the settler does not run: hand the lifespan through, or use 'async with seller.running()'")
+            _log.error(_NOT_RUNNING)
             raise LocalProtocolError("the settler does not run", field="running")
         stored = cast("Stored", await self._ledger(command))
         self._woken.set()
@@ -191,13 +195,23 @@ class Settler:
             self._woken = anyio.Event()
             try:
                 for record in await self._call(self.ledger.open_records):
-                    if record.key not in self._jobs and self._tasks is not None:
+                    if record.key not in self._jobs and self._tasks is not None and self._is_ours(record):
                         job = self._jobs[record.key] = _Job(self._machine())
                         self._tasks.start_soon(self._work, record.key, job, None)
             except Exception as error:  # noqa: BLE001 - a ledger that is down must not end the worker
                 _log.warning("cannot read the journal: %s", type(error).__name__)
             with anyio.move_on_after(self.poll):
                 await self._woken.wait()
+
+    def _is_ours(self, record: SettlementRecord) -> bool:
+        """Leave what another account began to that account: its numbers are not ours, nor the allowance it is given."""
+        permit, address = record.permit, self.signer.address
+        begun = decode(record.attempts[-1].raws[0])[1] if record.attempts else address
+        ours = begun == address and not (isinstance(permit, Eip2612Permit) and permit.spender != address)
+        if not ours and record.key not in self._foreign:
+            self._foreign.add(record.key)
+            _log.error("%s is another account's to settle; run a settler with its key", record.key)
+        return ours
 
     def _machine(self) -> SettlementMachine:
         return SettlementMachine(self.policy, self.signer.address)

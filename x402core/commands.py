@@ -10,7 +10,7 @@ Every docstring ends in *On failure*: what is safe to assume when performing it 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, TypeVar
 
@@ -93,7 +93,7 @@ class SendRequest(Command[ResponseHead]):
     On failure: it is unknown whether the server saw it.
     """
 
-    set_headers: Headers
+    set_headers: Headers = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +127,7 @@ class SendTokenRequest(Command[ResponseHead]):
     """
 
     url: str
-    body: bytes
+    body: bytes = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -304,7 +304,10 @@ class RecordIntent(Command[Stored]):
 
 @dataclass(frozen=True, slots=True)
 class ReportRefundDue(Command[None]):
-    """Tell the seller that a payer paid and was not served.  On failure: the ledger still shows a paid, unserved claim."""
+    """Tell the seller, once, that a payer paid and was not served; the same permit can still be served later.
+
+    On failure: the ledger still shows a paid, unserved claim.
+    """
 
     waits: ClassVar[bool] = False
     key: str

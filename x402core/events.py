@@ -155,7 +155,7 @@ class Eip3009Permit:
     valid_after: Seconds
     valid_before: Seconds
     nonce: Hash32
-    signature: bytes
+    signature: bytes = field(repr=False)
 
     @property
     def method(self) -> Method:
@@ -189,7 +189,7 @@ class Eip2612Permit:
     amount: Amount
     nonce: int
     deadline: Seconds
-    signature: bytes
+    signature: bytes = field(repr=False)
 
     @property
     def method(self) -> Method:

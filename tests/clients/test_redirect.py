@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import httpx
 import pytest
 
-from tests.clients.fakes import REDIRECTS, WORLDS, FakeSeller, Seen, in_world, purse, redirect
+from tests.clients.fakes import NETWORK, REDIRECTS, WORLDS, FakeSeller, Seen, in_world, purse, redirect
 from x402bind.clients.httpx import PaymentTransport, outcome_of
 from x402core.commands import OutcomeKind
 from x402core.errors import Reason, Reply
 from x402core.events import Dialect
+from x402core.policy import PayerPolicy
 
 SHOP, EVIL = "https://shop.test", "https://evil.test"
 every_world = pytest.mark.parametrize("world", WORLDS)
@@ -137,13 +140,52 @@ def test_a_held_token_stays_with_its_origin(world: str) -> None:
     assert [seen.paid for seen in at_evil(seller)] == [False]
 
 
-def test_the_same_request_sent_again_is_a_new_call() -> None:
-    """Only redirects share a trail; a request object that a caller sends twice is two calls, and paid twice."""
+def test_the_same_request_sent_again_pays_once() -> None:
+    """Who sends it again (a caller, a retry, an auth flow) cannot be told from below: a second payment takes a new request."""
     seller = FakeSeller()
     with httpx.Client(transport=PaymentTransport(seller.mock(), purse(rpc=False))) as client:
         request = client.build_request("GET", f"{SHOP}/v2")
-        kinds = [outcome_of(client.send(request)) for _ in range(2)]
-    assert [outcome.kind for outcome in kinds if outcome is not None] == [OutcomeKind.PAID] * 2
+        first, again, anew = (outcome_of(client.send(r)) for r in (request, request, client.build_request("GET", f"{SHOP}/v2")))
+        free = client.build_request("GET", f"{SHOP}/free")
+        assert [client.send(free).status_code for _ in range(2)] == [200, 200]
+    assert first is not None
+    assert again is not None
+    assert anew is not None
+    assert [one.kind for one in (first, again, anew)] == [OutcomeKind.PAID, OutcomeKind.DECLINED, OutcomeKind.PAID]
+    assert again.refusal is not None
+    assert "make a new one" in again.refusal.detail
+    assert len(seller.permits) == 2
+
+
+@pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
+def test_a_layer_above_that_retries_pays_once(status: int) -> None:
+    """As httpx-retries does: the same request object, again, on any 5xx.  The money of the first may be gone."""
+
+    class Retrying(httpx.BaseTransport):
+        def __init__(self, inner: httpx.BaseTransport) -> None:
+            self.inner = inner
+
+        def handle_request(self, request: httpx.Request) -> httpx.Response:
+            answers = [self.inner.handle_request(request) for _ in range(3)]
+            return answers[-1]
+
+    seller = FakeSeller()
+    seller.script = lambda seen: Reply(status, (), b"") if seen.paid else None
+    policy = replace(PayerPolicy.up_to("$0.05", NETWORK), resend=0)
+    with httpx.Client(transport=Retrying(PaymentTransport(seller.mock(), purse(policy=policy, rpc=False)))) as client:
+        client.get(f"{SHOP}/v2")
+    assert [seen.paid for seen in seller.seen] == [False, True, False, False]
+
+
+def test_an_auth_flow_pays_once() -> None:
+    """The server takes the payment and then asks for a password: httpx sends the same request again."""
+    challenge = Reply(401, (("WWW-Authenticate", 'Digest realm="x", nonce="y", qop="auth"'),), b"")
+    seller = FakeSeller()
+    seller.script = lambda seen: challenge if seen.paid else None
+    with httpx.Client(transport=PaymentTransport(seller.mock(), purse(rpc=False)), auth=httpx.DigestAuth("me", "pw")) as client:
+        response = client.get(f"{SHOP}/v2")
+    assert response.status_code == 402
+    assert [seen.paid for seen in seller.seen] == [False, True, False]
 
 
 def test_next_request_is_a_redirect_too() -> None:

@@ -12,7 +12,7 @@ async def main() -> None:
     asked = json.load(sys.stdin)
     hub = AdapterHub(evm_private_key=asked["key"], rpc_url=asked["rpc"])
     async with Http402Client(adapter_hub=hub) as client:
-        client.add_payment_method(chain_id=asked["network"], amount=0.8, currency="USDC")
+        client.add_payment_method(chain_id=asked["network"], amount=asked.get("most", 0.8), currency="USDC")
         response = await client.get(asked["url"])
         sys.stdout.write(json.dumps({"status": response.status_code, "text": response.text}))
 

@@ -11,8 +11,8 @@ The edge takes no decision: the core says what to send, and whether the last res
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Final, Self, TypeAlias, TypeVar
 
@@ -94,16 +94,18 @@ class _Call(Exchange):
         return translate(super().steps(), {SendRequest: self._send, SendTokenRequest: self._buy, WakeAt: self._wait})
 
     def _send(self, command: SendRequest) -> Leaves[ResponseHead]:
-        response, body = (yield from self._exchange(self._copy(command))), b""
-        if wants_body(response.status_code):
-            response, body = yield from self._hold(response)
-        self.response = response
-        return _head(response, body, self.url)
+        with self._remembering():
+            response, body = (yield from self._exchange(self._copy(command))), b""
+            if wants_body(response.status_code):
+                response, body = yield from self._hold(response)
+            self.response = response
+            return _head(response, body, self.url)
 
     def _buy(self, command: SendTokenRequest) -> Leaves[ResponseHead]:
-        response, body = yield from self._hold((yield from self._exchange(self._token_request(command))))
-        yield from self._release()
-        return _head(response, body, command.url)
+        with self._remembering():
+            response, body = yield from self._hold((yield from self._exchange(self._token_request(command))))
+            yield from self._release()
+            return _head(response, body, command.url)
 
     def _wait(self, command: WakeAt) -> Leaves[None]:
         yield from self._release()
@@ -111,14 +113,14 @@ class _Call(Exchange):
 
     def _exchange(self, request: httpx.Request) -> Leaves[httpx.Response]:
         yield from self._release()
-        response = self.open = yield from self._leaf(_Send(request))
+        response = self.open = yield from ask(_Send(request))
         return response
 
     def _hold(self, response: httpx.Response) -> Leaves[tuple[httpx.Response, bytes]]:
         """Return a response that can still be read from its beginning, and what the core may see of its body."""
         if response.is_stream_consumed:  # the inner transport has read it
             return response, response.content[:MOST_BODY]
-        held = self.open = yield from self._leaf(_Read(response))
+        held = self.open = yield from ask(_Read(response))
         whole = httpx.Response(response.status_code, headers=response.headers, stream=held, extensions=response.extensions)
         return whole, held.plain()
 
@@ -128,10 +130,11 @@ class _Call(Exchange):
                 yield from ask(_Release(self.open))
             self.open = None
 
-    def _leaf(self, command: Command[R]) -> Leaves[R]:
+    @contextmanager
+    def _remembering(self) -> Iterator[None]:
         """Remember why a request failed; the error shows the caller's request, not our copy with its permit."""
         try:
-            return (yield from ask(command))
+            yield
         except Exception as error:
             if isinstance(error, httpx.RequestError):
                 error.request = self.request

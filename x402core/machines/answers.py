@@ -15,8 +15,12 @@ from x402core.policy import Terms
 from x402core.values import Hash32
 from x402core.wire import http, identifier, permit_token, v2
 
-__all__ = ["PRIVATE", "busy", "challenge", "context", "pending", "receipt", "receipt_header", "unavailable"]
+__all__ = ["LEASE_MARGIN", "PRIVATE", "busy", "challenge", "context", "pending", "receipt", "receipt_header", "unavailable"]
 
+LEASE_MARGIN: Final = 60_000
+"""Milliseconds a claim outlives its permit.  A handler for money that has moved may be run again when it takes longer than
+that: a claim's owner is presumed gone then.
+"""
 PRIVATE: Final[Headers] = (("Cache-Control", "private"), ("Vary", "Authorization, PAYMENT-SIGNATURE"))
 """Added to whatever was paid for: a shared cache must not give it away (threat T21)."""
 _LATER: Final[Headers] = (("Retry-After", "1"),)

@@ -4,7 +4,7 @@ A machine is its table (law 2): ``(state, input) -> (next state, commands, actio
 names the *outcome* an event stands for (``verified``, ``refused``, ``claim_held``), so that state and input alone decide.
 What is not in the table is an error, never a default.
 
-:meth:`Machine.receive` computes everything first and assigns the state last: when it raises, the machine has not moved.
+:meth:`Machine.receive` assigns the state last: when it raises, the machine is where it was.
 It checks that an action issued exactly the commands its row declares, so the table that tests walk and documents show is
 the table that runs.
 
@@ -115,7 +115,7 @@ class Machine(Generic[S, I]):
     def receive(self, event: Event, *, now: Millis) -> Commands:
         """Feed one event at Unix milliseconds ``now``; return the commands to perform, in order.
 
-        Raises: LocalProtocolError for an event out of turn; the machine has then not moved.
+        Raises: LocalProtocolError for an event out of turn; the state has then not changed.
         """
         name, data = self._classify(event, now)
         row = self._rows.get((self.state, name))
@@ -123,7 +123,8 @@ class Machine(Generic[S, I]):
             raise LocalProtocolError(f"{type(self).__name__} in {self.state.name} does not take {name.name.lower()}")
         commands = row.action(self, data, now)
         if tuple(map(type, commands)) != row.commands:
-            raise AssertionError(f"{type(self).__name__}: {self.state.name}, {name.name} issued {commands!r}")
+            issued = [type(command).__name__ for command in commands]
+            raise AssertionError(f"{type(self).__name__}: {self.state.name}, {name.name} issued {issued}")
         if self.trace is not None:
             self.trace(type(self).__name__, self.state, name, row.next)
         self.awaiting = commands[-1] if commands and commands[-1].waits else None

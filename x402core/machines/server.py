@@ -61,12 +61,10 @@ from x402core.wire import v2
 from x402core.wire.headers import parse_bearer, single
 
 from . import answers
+from .answers import LEASE_MARGIN
 from .machine import Commands, Input, Machine, Row, State, Trace
 
 __all__ = ["LEASE_MARGIN", "ServerExchange", "ServerInput", "ServerState", "fingerprint"]
-
-LEASE_MARGIN = 60_000
-"""Milliseconds a claim outlives its permit: by then the chain refuses the permit, so nobody can use it again."""
 
 
 class ServerState(State):
@@ -83,6 +81,7 @@ class ServerState(State):
     SETTLING = auto()
     SETTLING_FIRST = auto()
     SERVING_SETTLED = auto()
+    SERVING_AGAIN = auto()
     DONE = auto()
 
 
@@ -171,7 +170,7 @@ class ServerExchange(Machine[ServerState, ServerInput]):
         Row(S.RECALLING_USED, I.CANCEL, S.DONE, "do_nothing"),
         Row(S.CLAIMING, I.TAKEN_SERVE_FIRST, S.SERVING_PAID, "do_serve_first", (InvokeHandler,)),
         Row(S.CLAIMING, I.TAKEN_SETTLE_FIRST, S.SETTLING_FIRST, "do_settle", (SettlePayment,)),
-        Row(S.CLAIMING, I.UNSERVED, S.SERVING_SETTLED, "do_serve_settled", (InvokeHandler,)),
+        Row(S.CLAIMING, I.UNSERVED, S.SERVING_AGAIN, "do_serve_settled", (InvokeHandler,)),
         Row(S.CLAIMING, I.ANSWERED, S.DONE, "do_answer_again", (Respond,)),
         Row(S.CLAIMING, I.HELD, S.DONE, "do_busy", (Respond,)),
         Row(S.CLAIMING, I.PENDING, S.DONE, "do_pending", (Respond,)),
@@ -201,6 +200,10 @@ class ServerExchange(Machine[ServerState, ServerInput]):
         Row(S.SERVING_SETTLED, I.HANDLER_FAILED, S.DONE, "do_refund_respond", (KeepClaim, ReportRefundDue, Respond)),
         Row(S.SERVING_SETTLED, I.HANDLER_RAISED, S.DONE, "do_refund_broken", (KeepClaim, ReportRefundDue, Respond)),
         Row(S.SERVING_SETTLED, I.CANCEL, S.DONE, "do_refund", (KeepClaim, ReportRefundDue)),
+        Row(S.SERVING_AGAIN, I.HANDLER_OK, S.DONE, "do_commit_served", (CommitClaim, Respond)),
+        Row(S.SERVING_AGAIN, I.HANDLER_FAILED, S.DONE, "do_keep_respond", (KeepClaim, Respond)),
+        Row(S.SERVING_AGAIN, I.HANDLER_RAISED, S.DONE, "do_keep_broken", (KeepClaim, Respond)),
+        Row(S.SERVING_AGAIN, I.CANCEL, S.DONE, "do_keep_settled", (KeepClaim,)),
     )
     START = S.IDLE
     ENDS = frozenset({S.DONE})
@@ -336,7 +339,9 @@ class ServerExchange(Machine[ServerState, ServerInput]):
         return (InvokeHandler(self._token_payer(self.claims), hold=False),)
 
     def _token_payer(self, claims: TokenClaims) -> Payer:
-        offer = next((o for o in self.terms.offers if o.dialect is Dialect.PERMIT_TOKEN), self.terms.offers[0])
+        ways = [offer for offer in self.terms.offers if offer.dialect is Dialect.PERMIT_TOKEN]
+        bought = [offer for offer in ways if f"/{offer.network}/{offer.asset}/" in claims.payment]
+        offer = (bought or ways)[0]
         return Payer(claims.payer, offer.amount, offer.asset, claims.network, claims.payment)
 
     def do_unavailable(self, _why: Failed, _now: Millis) -> Commands:
@@ -483,10 +488,21 @@ class ServerExchange(Machine[ServerState, ServerInput]):
         """As ``do_keep_unavailable``, with the held response."""
         return (*self.do_keep_served(None, _now), Respond(answers.unavailable()))
 
-    def do_refund(self, _data: None, _now: Millis) -> Commands:
-        """Leave a paid and unserved claim open, so that the same permit can still be served, and tell the seller."""
-        keep = KeepClaim(self.permit.key, self.owner, settled=self.settled)
-        return (keep, ReportRefundDue(self.permit.key, self.permit.payer))
+    def do_keep_settled(self, _data: None, _now: Millis) -> Commands:
+        """Leave a paid and unserved claim open: the seller was told when it first failed."""
+        return (KeepClaim(self.permit.key, self.owner, settled=self.settled),)
+
+    def do_keep_respond(self, _head: HandlerHead, now: Millis) -> Commands:
+        """As ``do_keep_settled``, passing the failed handler's response on with the receipt."""
+        return (*self.do_keep_settled(None, now), Respond(None, self._receipt(self.settled)))
+
+    def do_keep_broken(self, _why: Failed, now: Millis) -> Commands:
+        """As ``do_keep_settled``, for a handler that raised."""
+        return (*self.do_keep_settled(None, now), self._broken_paid())
+
+    def do_refund(self, _data: None, now: Millis) -> Commands:
+        """Leave a paid and unserved claim open, so that the same permit can still be served, and tell the seller, once."""
+        return (*self.do_keep_settled(None, now), ReportRefundDue(self.permit.key, self.permit.payer))
 
     def do_refund_respond(self, _head: HandlerHead, now: Millis) -> Commands:
         """As ``do_refund``, passing the failed handler's response on with the receipt."""
@@ -494,11 +510,11 @@ class ServerExchange(Machine[ServerState, ServerInput]):
 
     def do_refund_broken(self, _why: Failed, now: Millis) -> Commands:
         """As ``do_refund``, for a handler that raised."""
+        return (*self.do_refund(None, now), self._broken_paid())
+
+    def _broken_paid(self) -> Respond:
         broken = _broken()
-        return (
-            *self.do_refund(None, now),
-            Respond(Reply(broken.status, (*broken.headers, *self._receipt(self.settled)), broken.body)),
-        )
+        return Respond(Reply(broken.status, (*broken.headers, *self._receipt(self.settled)), broken.body))
 
     def _release(self) -> ReleaseClaim:
         return ReleaseClaim(self.permit.key, self.owner)

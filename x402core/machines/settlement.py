@@ -66,8 +66,9 @@ class SettlementPolicy:
 
     ``confirmations``: blocks on top of and including the one that paid.  ``look_first`` and ``look_most``: milliseconds
     between looks, doubling from the first to the second.  ``stuck_after``: milliseconds without a receipt before both fees
-    are raised by an eighth, up to ``fee_most`` wei per gas.  ``most_attempts``: signings after which a permit whose own
-    transactions all failed is given up.  ``grace``: seconds past a permit's end before it is given up.
+    are raised by an eighth.  ``fee_most``: wei per gas that no transaction ever offers more than.  ``most_attempts``:
+    signings after which a permit whose own transactions all failed is given up.  ``grace``: seconds past a permit's end
+    before it is given up.
     """
 
     confirmations: int = 1
@@ -115,6 +116,7 @@ class SettlementInput(Input):
     ENDED_UNPAID = auto()
     STORED = auto()
     NUMBERED = auto()
+    FEES_TOO_HIGH = auto()
     SIGNED = auto()
     ACCEPTED = auto()
     UNCLEAR = auto()
@@ -167,6 +169,7 @@ class SettlementMachine(Machine[SettlementState, SettlementInput]):
         Row(S.RECORDING, I.ENDED_UNPAID, S.VOID, "do_report_stored", (Report,)),
         Row(S.RECORDING, I.FAILED, S.NOT_SENT, "do_report_unrecorded", (Report,)),
         Row(S.NUMBERING, I.NUMBERED, S.SIGNING, "do_sign", (SignTransactions,)),
+        Row(S.NUMBERING, I.FEES_TOO_HIGH, S.RESTING, "do_return_rest", (ReturnTxNumbers, WakeAt)),
         Row(S.NUMBERING, I.FAILED, S.RESTING, "do_rest", (WakeAt,)),
         Row(S.SIGNING, I.SIGNED, S.JOURNALING, "do_journal", (PersistSignedTx,)),
         Row(S.SIGNING, I.FAILED, S.RESTING, "do_return_rest", (ReturnTxNumbers, WakeAt)),
@@ -276,8 +279,8 @@ class SettlementMachine(Machine[SettlementState, SettlementInput]):
         return (I.STORED, None) if stored is None else (_stored(stored), stored)
 
     def on_numbered(self, lane: Lane, _now: Millis) -> tuple[SettlementInput, object]:
-        """Numbers and fees are in hand."""
-        return I.NUMBERED, lane
+        """Numbers and fees are in hand; fees above the policy's are waited out."""
+        return (I.FEES_TOO_HIGH if lane.max_fee > self.policy.fee_most else I.NUMBERED), lane
 
     def on_signed(self, signatures: tuple[bytes, ...], _now: Millis) -> tuple[SettlementInput, object]:
         """The account has signed; what is no signature counts as a failure to sign."""

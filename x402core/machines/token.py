@@ -38,11 +38,10 @@ from x402core.values import Millis, Seconds, seconds
 from x402core.wire import permit_token
 
 from . import answers
+from .answers import LEASE_MARGIN
 from .machine import Commands, Input, Machine, Row, State, Trace
 
-__all__ = ["TokenExchange", "TokenInput", "TokenState"]
-
-LEASE_MARGIN = 60_000
+__all__ = ["LEASE_MARGIN", "TokenExchange", "TokenInput", "TokenState"]
 
 
 class TokenState(State):

@@ -7,6 +7,7 @@ authorization was used, and whether the transaction that used it moved exactly t
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any, ClassVar, Final
 
 from x402core.errors import Reason, Refusal, RemoteProtocolError
@@ -132,13 +133,14 @@ class Eip3009:
         return (Call(permit.asset, data, _GAS),)
 
     def paid(self, permit: Eip3009Permit, offer: Offer, receipt: TxReceipt) -> bool:
-        """Demand both logs of one successful transaction: the authorization used, and exactly this transfer."""
+        """Demand, in one successful transaction, the authorization's use and, as the token's next log, exactly this transfer.
+
+        Next, because one transaction may execute many authorizations: a transfer proves the one it follows and no other.
+        """
         used = (AUTHORIZATION_USED, topic(permit.payer), permit.nonce)
-        return (
-            receipt.ok
-            and any(log.address == permit.asset and log.topics == used for log in receipt.logs)
-            and any(moved(log, offer, permit.payer) for log in receipt.logs)
-        )
+        logs = [log for log in receipt.logs if log.address == permit.asset]
+        pairs = pairwise(logs)
+        return receipt.ok and any(log.topics == used and moved(after, offer, permit.payer) for log, after in pairs)
 
     def closing(self, permit: Eip3009Permit, offer: Offer, since: int) -> tuple[Read[Any], ...]:
         """Ask the token whether it is used, and for the transaction that did it."""
@@ -156,8 +158,7 @@ class Eip3009:
         if isinstance(trace, TxReceipt):
             if self.paid(permit, offer, trace):
                 return Closing.USED, trace
-            if any(log.address == permit.asset and log.topics[:1] == (AUTHORIZATION_CANCELED,) for log in trace.logs):
-                return Closing.CANCELLED, trace
+            return Closing.CANCELLED, trace  # cancelled, or its nonce was spent on another authorization
         if not used and facts.time >= permit.valid_before:
             return Closing.UNUSED_FINAL, None
         return Closing.UNUSED_YET, None

@@ -92,7 +92,7 @@ class Vm:
             self._lib: Any = import_module("pyrevm")
         except ImportError as error:
             raise DevnetUnavailable(
-                "the embedded chain needs pyrevm: pip install 'x402core[demo]' on Python 3.11 or 3.12, or give a node such as anvil"
+                "the embedded chain needs pyrevm (Python 3.11, 3.12): pip install 'x402core[demo]', or give a node: anvil"
             ) from error
         config = self._lib.Env(cfg=self._lib.CfgEnv(chain_id=chain_id))
         self._evm: Any = self._lib.EVM(env=config, gas_limit=GAS_LIMIT, spec_id="CANCUN")
