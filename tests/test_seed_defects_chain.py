@@ -7,6 +7,7 @@ import importlib
 import json
 import os
 import pkgutil
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -21,7 +22,7 @@ import pytest
 import x402bind
 import x402core
 from tests.chains import USDC
-from tests.shop import NETWORK, PRICE, STRANGER_KEY, Ground, Shop, TroubledNode, client, on_devnet, token_body, verified
+from tests.shop import NETWORK, PRICE, STRANGER_KEY, Ground, Shop, TroubledNode, client, on_devnet, token_body, until, verified
 from x402bind.chain.devnet import Devnet
 from x402bind.chain.devnet.keys import DEV_KEYS, dev_accounts
 from x402bind.chain.devnet.token import place
@@ -208,6 +209,27 @@ def test_A13_a_node_that_is_down_is_503_and_the_same_permit_is_taken_later(groun
 
 
 # ------------------------------------------------------------------------------------------------------- A18, A19: hygiene
+
+
+def test_A18_it_is_not_settled_before_it_is_deep_however_often_it_looks(ground: Ground, tmp_path: Path) -> None:
+    """Mined, and looked at again and again: "sent" until two more blocks stand on it.  The hashes are the chain's own."""
+    policy = SettlementPolicy(confirmations=3, look_first=Millis(5), look_most=Millis(20))
+    with TroubledNode(ground.url) as node, Shop(ground, tmp_path, rpc=node.url, settlement=policy) as shop:
+
+        def looks() -> int:
+            return node.seen.count("eth_getTransactionReceipt")
+
+        assert buy(shop, permit_of(shop, ground.payer())).status_code == 200
+        until(lambda: shop.earned == PRICE)
+        for depth in (1, 2):
+            before = looks()
+            until(lambda least=before + 8: looks() >= least)
+            assert (depth, [entry.state for entry in shop.entries()]) == (depth, ["sent"])
+            ground.rpc("evm_mine")
+        (entry,) = shop.settled()
+        assert (entry.state, ground.calls(entry.transactions)) == ("settled", ("permit", "transferFrom"))
+        assert all(re.fullmatch(r"0x[0-9a-f]{64}", each) for each in entry.transactions)
+
 
 _LEAKS = """
 import anyio, gc, sys, tempfile
