@@ -35,9 +35,9 @@ from x402core.events import (
     Token,
 )
 from x402core.ledger import Attempt, SettlementRecord
-from x402core.values import Address, Amount, Hash32, Millis, Network, Seconds
-from x402core.wire import http, journal, permit_token, v2
-from x402core.wire.json import dumps, loads
+from x402core.values import Address, Amount, Hash32, Millis, Network, Origin, Seconds
+from x402core.wire import builder_code, extensions, http, journal, offer_receipt, permit_token, sign_in, v2
+from x402core.wire.json import Fields, dumps, loads
 
 NOW = Seconds(1_800_000_000)
 WHEN = "2026-09-01T12:00:00Z"
@@ -104,6 +104,54 @@ def _token_reply(data: bytes) -> Token:
     return permit_token.decode_token_reply(200, data, NOW)
 
 
+ADVERTISED = {**builder_code.advertised("bc_myapp", ("sdk",)), "x": {"info": {"input": {"method": "GET"}, "paid": 1}}}
+PROOF = sign_in.encode_proof(
+    sign_in.Proof(
+        domain="a.example",
+        address=PARTY,
+        uri="https://a.example/b",
+        chain=CHAIN,
+        type="eip191",
+        nonce="a1b2c3d4",
+        issued_at="2026-09-01T12:00:00Z",
+        resources=("https://a.example/b",),
+        signature="0x" + "1b" * 65,
+    )
+).encode()
+SIGNED_OFFER = offer_receipt.SignedOffer(offer_receipt.offer_payload(V2, "https://a.example/b", now=NOW), b"\x1b" * 65, 0)
+SIGNED_RECEIPT = offer_receipt.SignedReceipt(
+    offer_receipt.receipt_payload(CHAIN, "https://a.example/b", PARTY, issued_at=NOW), b"\x1b" * 65
+)
+
+
+def _object(data: bytes) -> dict[str, Any]:
+    return Fields(loads(data)).document
+
+
+def _proof(data: bytes) -> sign_in.Proof:
+    proof = sign_in.decode_proof(_text(data))
+    sign_in.check_sign_in(proof, origin=Origin("https://a.example"), now=Millis(1_788_264_001_000))
+    return proof
+
+
+def _checked_offers(offers: tuple[Any, ...]) -> tuple[Any, ...]:
+    for offer in offers:
+        offer_receipt.check_offer(offer, V2, "https://a.example/b", now=NOW)
+    return offers
+
+
+def _foreign(signed: tuple[Any, ...]) -> bool:
+    return any(isinstance(one, offer_receipt.Jws) for one in signed)
+
+
+def _echo(data: bytes) -> str | None:
+    document = _object(data)
+    extensions.merge(document, ADVERTISED)
+    extensions.merge(ADVERTISED, document)
+    builder_code.presented(document)
+    return extensions.echo_problem(ADVERTISED, document)
+
+
 REMOTE = (RemoteProtocolError,)
 LOCAL = (LocalProtocolError,)
 TARGETS: dict[str, Target] = {
@@ -142,6 +190,39 @@ TARGETS: dict[str, Target] = {
     "permit_token.refusal": Target(
         lambda data: permit_token.decode_refusal(400, data), None, (), b'{"error":"no","title":"insufficient_funds"}'
     ),
+    "sign_in.proof": Target(_proof, lambda proof: sign_in.encode_proof(proof).encode(), REMOTE, PROOF, armoured=True),
+    "sign_in.advertised": Target(
+        lambda data: sign_in.advertised(_object(data), "body"),
+        None,
+        REMOTE,
+        dumps(sign_in.advertise("a.example", "https://a.example/b", "a1b2c3d4", Millis(1), (CHAIN,), "Hello", Millis(2))),
+    ),
+    "offer_receipt.offers": Target(
+        lambda data: _checked_offers(offer_receipt.presented_offers(_object(data), "body")),
+        lambda offers: b"" if _foreign(offers) else dumps(offer_receipt.advertised(offers)),
+        REMOTE,
+        dumps(offer_receipt.advertised([SIGNED_OFFER])),
+    ),
+    "offer_receipt.receipt": Target(
+        lambda data: offer_receipt.presented_receipt(_object(data), "body"),
+        lambda receipt: b"" if receipt is None or _foreign((receipt,)) else dumps(offer_receipt.attached(receipt)),
+        REMOTE,
+        dumps(offer_receipt.attached(SIGNED_RECEIPT)),
+    ),
+    "builder_code.suffix": Target(
+        builder_code.parse_suffix,
+        lambda codes: b"" if codes is None else builder_code.suffix(codes),
+        REMOTE,
+        builder_code.suffix(builder_code.Codes("bc_myapp", "bc_myfacilitator", ("my_client",))),
+    ),
+    "extensions.responses": Target(
+        lambda data: extensions.decode_responses(_text(data)),
+        lambda responses: extensions.encode_responses(responses).encode(),
+        REMOTE,
+        extensions.encode_responses({"bazaar": {"status": "success"}}).encode(),
+        armoured=True,
+    ),
+    "extensions.echo": Target(_echo, None, REMOTE, dumps(ADVERTISED)),
     "journal.record": Target(journal.decode_record, journal.encode_record, LOCAL, journal.encode_record(RECORD)),
     "journal.reply": Target(
         journal.decode_reply, journal.encode_reply, LOCAL, journal.encode_reply(Reply(200, (("A", "b"),), b"body"))

@@ -17,9 +17,10 @@ from tests.install_peers import PEERS
 from tests.playbook import Play
 
 _CI = os.environ.get("X402_CI") == "1"
-_MOCK = PEERS / "mock" / "bin" / "python"
-if _MOCK.exists():
-    os.environ.setdefault("X402_MOCK_PYTHON", str(_MOCK))
+for _peer, _variable in (("mock", "X402_MOCK_PYTHON"), ("x402", "X402_OFFICIAL_PYTHON")):
+    _python = PEERS / _peer / "bin" / "python"
+    if _python.exists():
+        os.environ.setdefault(_variable, str(_python))
 
 
 @pytest.fixture

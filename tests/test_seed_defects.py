@@ -109,7 +109,7 @@ def test_A4_a_permit_for_another_chain_is_no_payment(shop: Shop) -> None:
 
 
 def test_A5_decimals_are_our_own_tables_never_the_servers_word() -> None:
-    (_, offer) = offers("$0.01", NETWORK, "0x" + "22" * 20)
+    (*_, offer) = offers("$0.01", NETWORK, "0x" + "22" * 20)
     lying = replace(offer, decimals=18, amount=Amount(10**16))
     refusal = choose(PayerPolicy.up_to("$0.80", NETWORK), Challenge((lying,), token_endpoint="/token"))
     assert isinstance(refusal, Refusal)
@@ -279,9 +279,9 @@ def test_A16_amounts_are_exact_or_refused() -> None:
             offers(wrong, NETWORK, payee)
     with pytest.raises(LocalProtocolError, match="price"):
         offers(0.5, NETWORK, payee)  # type: ignore[arg-type]
-    assert [offer.amount for offer in offers("$1", NETWORK, payee)] == [1_000_000] * 2
-    assert [offer.amount for offer in offers(Decimal("0.000001"), NETWORK, payee)] == [1, 1]
-    (_, whole) = offers("$1", NETWORK, payee)
+    assert [offer.amount for offer in offers("$1", NETWORK, payee)] == [1_000_000] * 3
+    assert [offer.amount for offer in offers(Decimal("0.000001"), NETWORK, payee)] == [1, 1, 1]
+    (*_, whole) = offers("$1", NETWORK, payee)
     document = permit_token.encode_challenge(Challenge((whole,), token_endpoint="/token"), created_at="2026-01-01T00:00:00Z")
     assert permit_token.decode_challenge(json.loads(json.dumps(document, default=int))).offers[0].amount == 1_000_000
 
@@ -345,7 +345,7 @@ def test_A19_the_payee_needs_no_key_and_no_gas(shop: Shop) -> None:
 def test_A19_checking_a_payment_needs_no_key(ground: Ground) -> None:
     """The judge is pure; only a Seller, which settles, wants a key, and says so."""
     payer = ground.payer()
-    (offer, _) = offers("$0.01", NETWORK, "0x" + "22" * 20)
+    (offer, *_) = offers("$0.01", NETWORK, "0x" + "22" * 20)
     decoded = v2.decode_payment(payer.header(offer, ground)[v2.PAYMENT_SIGNATURE])
     assert isinstance(check(decoded.permit, offer), Checked)
     with pytest.raises(LocalProtocolError, match="key"):

@@ -1,7 +1,8 @@
 """The leaf commands: all that a translator ever asks of the world itself.
 
 A translator (``x402bind/translate``) turns a coarse command into these, a driver performs them (``chain/transports.py``).
-Two leaves are enough for every conversation over HTTP, retries and pauses included, in the sync world and the async one.
+Three leaves are enough for every conversation over HTTP, retries, pauses and hedged requests included, in the sync world and
+the async one.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from urllib.parse import urlsplit
 from x402core.commands import Command
 from x402core.events import Headers
 
-__all__ = ["MOST_BYTES", "HttpCall", "HttpFailed", "HttpReply", "Leaf", "Sleep", "shown"]
+__all__ = ["MOST_BYTES", "First", "FirstOf", "HttpCall", "HttpFailed", "HttpReply", "Leaf", "Sleep", "shown"]
 
 MOST_BYTES: Final = 8 * 1024 * 1024
 """How many bytes of an answer's body are taken, unless the call says otherwise."""
@@ -75,4 +76,28 @@ class Sleep(Command[None]):
     seconds: float
 
 
-Leaf = HttpCall | Sleep
+@dataclass(frozen=True, slots=True)
+class First:
+    """The answer that came first, the position of its call, and of the calls that failed or were overtaken before it."""
+
+    position: int
+    reply: HttpReply
+    failed: tuple[int, ...] = ()
+    beaten: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class FirstOf(Command[First]):
+    """Make the first of several calls; begin the next when ``after`` seconds brought no answer, or when one failed.
+
+    The first answer with status 200 counts, and the calls still open are dropped; where none has it, the first answer does.
+    Only for requests that may be made twice: every one of them may have had its effect.
+
+    On failure: HttpFailed, none was answered.
+    """
+
+    calls: tuple[HttpCall, ...]
+    after: float
+
+
+Leaf = HttpCall | Sleep | FirstOf

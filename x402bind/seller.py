@@ -10,6 +10,7 @@ import logging
 import secrets
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
+from types import MappingProxyType
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -20,24 +21,32 @@ from x402core.commands import Command, ReportRefundDue
 from x402core.errors import LocalProtocolError
 from x402core.events import Dialect, Method, Offer, Resource, SettleMode
 from x402core.machines.machine import Machine, Steps, steps, translate
+from x402core.machines.remote import RemotePolicy
 from x402core.machines.server import ServerExchange
 from x402core.machines.settlement import SettlementPolicy
 from x402core.machines.token import TokenExchange
 from x402core.money import Price
-from x402core.policy import DIALECTS, Terms, TokenTerms, offers
+from x402core.policy import DIALECTS, SignInTerms, Terms, TokenTerms, offers
 from x402core.registry import KNOWN, Registry
-from x402core.values import Address, Amount, Millis, Network, Seconds, local, parse_origin
+from x402core.schemes.wallets import Wallets
+from x402core.values import Address, Amount, Millis, Network, Seconds, local, parse_address, parse_origin
+from x402core.wire import sponsoring
+from x402core.wire.json import Json
+from x402core.wire.v2 import EXACT, UPTO
 
-from .chain.rpc import Endpoint
+from .chain.nodes import Nodes, NodesLike, nodes
 from .chain.signers import PrivateKeySigner, Signer
 from .chain.transports import AsyncHttp
 from .drive import adispatch, arun
 from .ledger import open_ledger
 from .ledger.contract import Ledger
-from .settler import Settler, now_millis
+from .remote_settler import RemoteSettler
+from .settler import Settler
 from .translate.chain import chain_table, prove_chain
+from .translate.facilitator import Facilitators, RemoteFacilitator, facilitator_table, supported_by
 from .translate.ledger import LedgerPerformer
 from .translate.verify import verify_table
+from .worker import Worker, now_millis
 
 __all__ = ["Seller"]
 
@@ -45,12 +54,19 @@ _log: Final = logging.getLogger("x402bind.seller")
 
 
 class Seller:
-    """Sell on the networks of ``rpc`` (a network's name to its node's URL), settled through ``key``'s account.
+    """Sell on the networks of ``rpc`` (a network's name to its node's URL, or several), settled through ``key``'s account.
 
+    * ``facilitator``: settle through it, or them, instead: no ``key``, no gas; name the ``networks``.  With ``rpc`` too, what a
+      facilitator refuses, or with ``prove`` also what it says it did, is proved on the chain.
     * ``pay_to``: who is paid (default: the settling account itself).
     * ``ledger``: ``"sqlite:FILE"`` or a ledger of your own.  ``"memory:"`` forgets claims and settlements on exit.
     * ``token_key``: 32 or more secret bytes that sign access tokens; needed for the permit-token flow.
-    * ``settle``: ``"after"`` the handler (default) or ``"before"`` it, for x402 v2.
+    * ``settle``: ``"after"`` the handler (default) or ``"before"`` it, for x402.
+    * ``methods``: the ways to move an asset, preferred first, as ``("eip3009", "permit2")``; default: each asset's own first.
+    * ``factories``: contracts that may deploy a payer's wallet, at the expense of whoever settles (default: none).
+    * ``sign_in``: those who have paid may come back by signing in (``sign-in-with-x``); needs ``url``.
+    * ``identifier_required``: refuse a payment that brings no ``payment-identifier``.
+    * ``extensions``: further extensions to advertise, as they go on the wire (``bazaar``, ``builder-code``).
     * ``url``: the public base URL, as payers see it; what a Host header says is never believed.
     * ``patience``: seconds a request waits for its settlement before it is answered "pending".
 
@@ -60,14 +76,22 @@ class Seller:
     def __init__(
         self,
         *,
-        key: str | bytes | Signer,
-        rpc: Mapping[str, str],
+        key: str | bytes | Signer | None = None,
+        rpc: Mapping[str, NodesLike] = MappingProxyType({}),
         ledger: str | Ledger,
+        facilitator: str | RemoteFacilitator | Iterable[str | RemoteFacilitator] | None = None,
+        networks: Iterable[str] = (),
+        prove: bool = False,
         pay_to: str | None = None,
         token_key: bytes | KeyRing | None = None,
         token_lifetime: int = 3600,
         most_open: int | None = None,
         settle: str = "after",
+        methods: Iterable[str] | None = None,
+        factories: Iterable[str] = (),
+        sign_in: bool = False,
+        identifier_required: bool = False,
+        extensions: Mapping[str, Json] = MappingProxyType({}),
         timeout: int = 300,
         url: str = "",
         registry: Registry = KNOWN,
@@ -76,36 +100,81 @@ class Seller:
         clock: Callable[[], Millis] = now_millis,
         on_refund_due: Callable[[ReportRefundDue], object] | None = None,
     ) -> None:
-        if not rpc:
-            raise LocalProtocolError("name at least one network and its node's URL", field="rpc")
         try:
             self.settle_mode = SettleMode(settle)
         except ValueError:
             raise LocalProtocolError("write 'after' or 'before'", field="settle") from None
         self.registry = registry
-        self.signer: Signer = PrivateKeySigner(key) if isinstance(key, str | bytes) else key
-        self.pay_to: str = pay_to or self.signer.address
-        self.endpoints: dict[Network, Endpoint] = {
-            (network := registry.resolve(name)): Endpoint(node, network) for name, node in rpc.items()
+        self.signer: Signer | None = PrivateKeySigner(key) if isinstance(key, str | bytes) else key
+        self.facilitators = None if facilitator is None else Facilitators(facilitator)
+        self.endpoints: dict[Network, Nodes] = {
+            (network := registry.resolve(name)): nodes(value, network) for name, value in rpc.items()
         }
+        self.networks = tuple(dict.fromkeys((*map(registry.resolve, networks), *self.endpoints)))
+        self._check_settler(pay_to)
+        self.pay_to: str = pay_to or self._account
         self.ledger = open_ledger(ledger) if isinstance(ledger, str) else ledger
         self.ring = KeyRing.single(token_key) if isinstance(token_key, bytes) else token_key
         self.token_lifetime = Seconds(token_lifetime)
         self.most_open = None if most_open is None else Amount(most_open)
+        self.methods = None if methods is None else tuple(methods)
+        self.wallets = Wallets(factories=frozenset(local(parse_address, each, "factories") for each in factories))
+        self.identifier_required = identifier_required
+        self.extensions = extensions
         self.timeout = timeout
         if url:
             local(parse_origin, url, "url")
+        elif sign_in:
+            raise LocalProtocolError("signing in needs the public URL", field="url")
+        self.sign_in = sign_in
         self.url = url.rstrip("/")
         self.clock = clock
         self.http = AsyncHttp()
-        self.settler = Settler(
-            self.ledger, self.signer, self.endpoints, self.http, policy=settlement, clock=clock, patience=patience
-        )
-        self.performer = LedgerPerformer(self.ledger, clock)
-        self._verify = verify_table(clock)
+        self.settler: Worker
+        if self.facilitators is not None:
+            policy = RemotePolicy(chain=bool(self.endpoints), prove=prove)
+            self.settler = RemoteSettler(
+                self.ledger,
+                self.facilitators,
+                self.http,
+                endpoints=self.endpoints,
+                policy=policy,
+                clock=clock,
+                patience=patience,
+            )
+        else:
+            assert self.signer is not None
+            self.settler = Settler(
+                self.ledger, self.signer, self.endpoints, self.http, policy=settlement, clock=clock, patience=patience
+            )
         self._chain = chain_table(self.endpoints)
+        self._verify = verify_table(clock)
+        if self.facilitators is not None:
+            self._verify |= facilitator_table(self.facilitators, clock, frozenset(self.endpoints))
+        self._kinds: dict[Network, Address] = {}
+        self.performer = LedgerPerformer(self.ledger, clock)
         self._on_refund_due = on_refund_due
         self._sold: set[tuple[Network, Address]] = set()
+
+    def _check_settler(self, pay_to: str | None) -> None:
+        """Refuse what nobody could settle, or nobody would be paid for."""
+        if not self.networks:
+            field = "rpc" if self.facilitators is None else "networks"
+            raise LocalProtocolError("name at least one network and its node's URL", field=field)
+        if self.facilitators is None:
+            if self.signer is None:
+                raise LocalProtocolError("who settles? give a key, or a facilitator", field="key")
+            if missing := [network for network in self.networks if network not in self.endpoints]:
+                raise LocalProtocolError(f"no node for {', '.join(missing)}", field="rpc")
+        elif self.signer is not None:
+            raise LocalProtocolError("the facilitator settles: it takes no key of yours", field="key")
+        elif pay_to is None:
+            raise LocalProtocolError("who is paid? the facilitator only settles", field="pay_to")
+
+    @property
+    def _account(self) -> Address:
+        assert self.signer is not None
+        return self.signer.address
 
     # ------------------------------------------------------------------------------------------------------------ terms
 
@@ -117,9 +186,11 @@ class Seller:
         token_path: str = "/token",
         description: str = "",
         mime_type: str = "",
+        scheme: str = "exact",
     ) -> Terms:
         """Return what a path costs: a price on every network of this seller, or offers of your own.
 
+        ``scheme`` ``"upto"`` makes the price a ceiling, of which the handler says what it charges (``Settlement-Overrides``).
         Tokens bought for it, at ``token_path``, open this path and no other.
         Raises: LocalProtocolError naming the argument.
         """
@@ -128,41 +199,83 @@ class Seller:
             for offer in offered:
                 self._check(offer)
         else:
-            dialects = DIALECTS if self.ring is not None else (Dialect.V2,)
-            offered = tuple(
-                offer
-                for network in self.endpoints
-                for offer in offers(
-                    prices,
-                    network,
-                    self.pay_to,
-                    dialects=dialects,
-                    settle=self.settle_mode,
-                    timeout=self.timeout,
-                    spender=self.signer.address,
-                    registry=self.registry,
-                )
-            )
+            offered = tuple(offer for network in self.networks for offer in self._offers(prices, network, scheme))
         token = None
         if self.ring is not None and any(offer.dialect is Dialect.PERMIT_TOKEN for offer in offered):
             audience = self.url or "x402"
             endpoint = urlsplit(self.url).path + token_path
             token = TokenTerms(self.ring, audience, path, endpoint, self.token_lifetime, self.most_open)
         self._sold |= {(offer.network, offer.asset) for offer in offered}
-        return Terms(offered, Resource(self.url + path, description, mime_type), token, self.clock())
+        sponsored = any(offer.method is Method.PERMIT2 for offer in offered)
+        return Terms(
+            offered,
+            Resource(self.url + path, description, mime_type),
+            token,
+            self.clock(),
+            wallets=self.wallets,
+            extensions={**(sponsoring.advertised() if sponsored else {}), **self.extensions},
+            identifier_required=self.identifier_required,
+            sign_in=SignInTerms(parse_origin(self.url), path) if self.sign_in else None,
+            forward=self.facilitators is not None,
+            registry=self.registry,
+        )
+
+    def _offers(self, price: Price, network: Network, scheme: str) -> tuple[Offer, ...]:
+        """Return a price on one network in every dialect this seller can settle."""
+        token = self.ring is not None and self.facilitators is None and scheme == EXACT
+        spoken = DIALECTS if token else tuple(dialect for dialect in DIALECTS if dialect is not Dialect.PERMIT_TOKEN)
+        account = self._kinds.get(network) if self.facilitators is not None else self._account
+        if scheme == UPTO and account is None:
+            raise LocalProtocolError("ask the facilitator who settles first: await seller.prepare()", field="scheme")
+        return offers(
+            price,
+            network,
+            self.pay_to,
+            dialects=spoken,
+            settle=self.settle_mode,
+            timeout=self.timeout,
+            spender=account,
+            methods=self.methods,
+            scheme=scheme,
+            facilitator=account,
+            registry=self.registry,
+        )
 
     def _check(self, offer: Offer) -> None:
         """Refuse an offer that nobody here could settle: its payer would be served, and nobody paid."""
-        if offer.network not in self.endpoints:
+        if offer.network not in self.networks:
             raise LocalProtocolError(f"an offer is for {offer.network}, for which rpc names no node", field="prices")
-        if offer.method is Method.EIP2612 and (offer.spender or offer.pay_to) != self.signer.address:
-            raise LocalProtocolError(f"an offer's spender is not {self.signer.address}, who settles here", field="prices")
+        if self.facilitators is not None:
+            if offer.dialect is Dialect.PERMIT_TOKEN:
+                raise LocalProtocolError("facilitators do not settle the permit-token flow", field="prices")
+            return
+        if offer.method is Method.EIP2612 and (offer.spender or offer.pay_to) != self._account:
+            raise LocalProtocolError(f"an offer's spender is not {self._account}, who settles here", field="prices")
+        if offer.scheme == UPTO and offer.facilitator != self._account:
+            raise LocalProtocolError(f"an offer's facilitator is not {self._account}, who settles here", field="prices")
+
+    async def prepare(self) -> None:
+        """Ask the facilitators what they settle, and who does: needed before an ``upto`` price through one.
+
+        Raises: LocalProtocolError when none of them settles on a network sold on; FacilitatorUnavailable when none answers.
+        """
+        if self.facilitators is None:
+            return
+        said = await arun(supported_by(self.facilitators), adispatch(self.settler.performers()))
+        for network in self.networks:
+            if not any(said.takes(scheme, network) for scheme in (EXACT, UPTO)):
+                raise LocalProtocolError(f"the facilitator does not settle on {network}", field="facilitator")
+            account = said.facilitator(network)
+            if account is not None:
+                self._kinds[network] = account
 
     async def prove(self) -> None:
         """Ask every node whether it serves the chain it should, and every asset sold for whether it is what we think.
 
-        Raises: LocalProtocolError listing what to change; ChainUnavailable or NodeError when a node cannot be asked.
+        The facilitators, where there are any, are asked what they settle.  Raises: LocalProtocolError listing what to change;
+        ChainUnavailable, NodeError or FacilitatorUnavailable when one cannot be asked.
         """
+        await self.prepare()
         problems: list[str] = []
         for network, endpoint in self.endpoints.items():
             assets = [asset for asset in self.registry.assets(network) if (network, asset.address) in self._sold]

@@ -14,10 +14,11 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, TypeVar
 
+from .catalog import CatalogEntry
 from .errors import Refusal, Reply
 from .events import HandlerHead, Headers, Offer, Payer, Receipt, ResponseHead, Settled, Settlement, Token
-from .ledger import Claim, PaymentState, SettlementRecord, Stored
-from .reads import Facts, Read, TxReceipt
+from .ledger import Claim, Grant, PaymentState, SettlementRecord, SignedIn, Stored
+from .reads import Facts, Read, SignatureValid, TxReceipt
 from .values import Address, Amount, Hash32, Millis, Network, Origin, Seconds
 
 if TYPE_CHECKING:
@@ -26,10 +27,15 @@ if TYPE_CHECKING:
 
 __all__ = [
     "HANDLER_RESPONSE",
+    "AdmitPayer",
     "AllocateTxNumbers",
     "ApprovePayment",
+    "AskFacilitator",
+    "AwaitSettlement",
     "Broadcast",
+    "CatalogResource",
     "CheckPayment",
+    "CheckSignIn",
     "ClaimPayment",
     "Command",
     "CommitClaim",
@@ -48,6 +54,7 @@ __all__ = [
     "ReadChain",
     "Rebroadcast",
     "RecallPayment",
+    "RecallSettlement",
     "Receipts",
     "RecordIntent",
     "ReleaseClaim",
@@ -59,6 +66,7 @@ __all__ = [
     "SendTokenRequest",
     "Sent",
     "SettlePayment",
+    "SignMessage",
     "SignTransactions",
     "SignTypedData",
     "StoreToken",
@@ -120,6 +128,18 @@ class SignTypedData(Command[bytes]):
 
 
 @dataclass(frozen=True, slots=True)
+class SignMessage(Command[bytes]):
+    """Ask the payer's wallet for a 65-byte EIP-191 signature of ``message``, whose digest is ``digest``.  It moves no money.
+
+    On failure: nobody is signed in; the payment path goes on.
+    """
+
+    account: Address
+    digest: bytes
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
 class SendTokenRequest(Command[ResponseHead]):
     """POST ``body`` (JSON) to the token endpoint, without following redirects; answer head and body.
 
@@ -169,9 +189,12 @@ class Outcome:
 
     @property
     def amount(self) -> Amount:
-        """Atomic units paid or exposed; 0 when no permit ever left."""
-        charged = self.kind is OutcomeKind.PAID or self.exposed_until is not None
-        return self.offer.amount if charged and self.offer is not None else Amount(0)
+        """Atomic units paid or exposed; 0 when no permit ever left.  Of a settled ``upto`` permit: what was charged."""
+        if self.offer is None or not (self.kind is OutcomeKind.PAID or self.exposed_until is not None):
+            return Amount(0)
+        receipt = self.receipt
+        settled = self.exposed_until is None and receipt is not None and receipt.amount is not None
+        return receipt.amount if settled else self.offer.amount  # type: ignore[union-attr,return-value]  # settled says so
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,11 +216,12 @@ class Deliver(Command[None]):
 class RecallPayment(Command[Claim]):
     """Look up, without taking anything, what is stored for this authorization (``ledger.recall``).
 
-    On failure: nothing is known; answer 503.
+    ``identifier`` as in :class:`ClaimPayment`.  On failure: nothing is known; answer 503.
     """
 
     key: str
     request: str
+    identifier: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,6 +235,7 @@ class VerifyPayment(Command["Verified | Refusal"]):
 class ClaimPayment(Command[Claim]):
     """Atomically claim one authorization for one request and owner, with a lease in Unix milliseconds (``ledger.decide``).
 
+    ``identifier`` is the name the payer gave the payment, in the payer's own scope; "" is none (x402.md 3.5).
     On failure: treat as held by somebody else until ``until``.
     """
 
@@ -218,6 +243,7 @@ class ClaimPayment(Command[Claim]):
     request: str
     owner: str
     until: Millis
+    identifier: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,6 +264,7 @@ class CommitClaim(Command[None]):
     """Close this owner's claim as paid (or journaled), with the answer to give the same request again.
 
     ``reply`` is the core's own answer, ``HANDLER_RESPONSE`` the one the driver holds, None when there is none to keep.
+    ``grant`` is what the payer may have again by signing in.
     On failure: the settlement journal still says what happened; a replay is told to wait until the lease ends.
     """
 
@@ -246,6 +273,7 @@ class CommitClaim(Command[None]):
     owner: str
     settled: Settled | None
     reply: Reply | _HandlerResponse | None
+    grant: Grant | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,6 +299,21 @@ class CheckPayment(Command[PaymentState]):
 
 
 @dataclass(frozen=True, slots=True)
+class CheckSignIn(Command[SignedIn]):
+    """Let a payer who proved an address have what it paid for, once per nonce; the nonce is kept until Unix ms ``until``.
+
+    ``until`` lies beyond the last moment the proof is accepted.  ``contract``: the network and the read that prove a contract's
+    signature, to be asked first; a driver turns that down as NOT_PAID.  On failure: nothing is granted; answer 503.
+    """
+
+    resource: str
+    payer: Address
+    nonce: str
+    until: Millis
+    contract: tuple[Network, SignatureValid] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class InvokeHandler(Command[HandlerHead]):
     """Run the seller's handler; ``payer`` says who paid, ``hold`` asks to hold the response until told to respond.
 
@@ -285,10 +328,14 @@ class InvokeHandler(Command[HandlerHead]):
 class SettlePayment(Command[Settlement]):
     """Move the money; the ``proof`` can only come from the judge.  Answer within the seller's patience, Pending if need be.
 
+    ``suffix`` goes after the last call's data (ERC-8021 attribution); ``note`` is for a facilitator that settles.
+
     On failure: the outcome is unknown and the claim is kept.
     """
 
     proof: Verified
+    suffix: bytes = b""
+    note: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,6 +350,28 @@ class RecordIntent(Command[Stored]):
 
 
 @dataclass(frozen=True, slots=True)
+class AwaitSettlement(Command[Settlement]):
+    """Wait, within the facilitator's patience, for a settlement that is journaled already; answer its outlook then.
+
+    On failure: nothing is known; the journal says what happened.
+    """
+
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class AdmitPayer(Command[bool]):
+    """Count one settlement against a payer's quota, and one deployment if its wallet is still to be made; False: over it.
+
+    On failure: nothing was counted; nothing is settled.
+    """
+
+    payer: Address
+    network: Network
+    deploys: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class ReportRefundDue(Command[None]):
     """Tell the seller, once, that a payer paid and was not served; the same permit can still be served later.
 
@@ -312,6 +381,21 @@ class ReportRefundDue(Command[None]):
     waits: ClassVar[bool] = False
     key: str
     payer: Address
+
+
+@dataclass(frozen=True, slots=True)
+class RecallSettlement(Command["SettlementRecord | None"]):
+    """Look up what is journaled for this authorization.  On failure: nothing is known; answer 503, settle nothing."""
+
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogResource(Command[None]):
+    """List a paid resource for others to find (bazaar, x402.md 3.3).  On failure: it is not listed this time."""
+
+    waits: ClassVar[bool] = False
+    entry: CatalogEntry
 
 
 @dataclass(frozen=True, slots=True)
@@ -408,10 +492,14 @@ class Sent(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Broadcast(Command[Sent]):
-    """Send raw transactions in order, stopping at the first refusal.  On failure: treat as sent."""
+    """Send raw transactions in order, stopping at the first refusal.  On failure: treat as sent.
+
+    ``before`` are somebody else's, sent first; whatever is said of them is not part of the answer.
+    """
 
     network: Network
     raws: tuple[bytes, ...]
+    before: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -451,6 +539,16 @@ class GetReceipts(Command[Receipts]):
 
     network: Network
     hashes: tuple[Hash32, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AskFacilitator(Command[Settlement]):
+    """Ask a facilitator to settle a journaled payment; answer only its definite word about this very payment.
+
+    Asking again is safe: a permit is executed once.  On failure: unknown; the facilitator may have settled it.
+    """
+
+    record: SettlementRecord
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ Below them stand the values a driver feeds into a machine: the beginnings (:clas
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum, unique
@@ -32,7 +33,9 @@ __all__ = [
     "Dialect",
     "Eip2612Permit",
     "Eip3009Permit",
+    "Erc7710Permit",
     "Event",
+    "FacilitatorRequest",
     "Failed",
     "HandlerHead",
     "Headers",
@@ -42,6 +45,7 @@ __all__ = [
     "Payment",
     "Pending",
     "Permit",
+    "Permit2Permit",
     "Receipt",
     "RequestHead",
     "Resource",
@@ -51,6 +55,9 @@ __all__ = [
     "SettleMode",
     "Settled",
     "Settlement",
+    "SponsoredApproval",
+    "SponsoredPermit",
+    "Sponsorship",
     "Token",
     "TokenRequest",
     "Unsettled",
@@ -65,6 +72,7 @@ class Dialect(StrEnum):
     """How an offer is spoken on the wire."""
 
     V2 = "x402-v2"
+    V1 = "x402-v1"
     PERMIT_TOKEN = "permit-token"
 
 
@@ -74,6 +82,8 @@ class Method(StrEnum):
 
     EIP3009 = "eip3009"
     EIP2612 = "eip2612"
+    PERMIT2 = "permit2"
+    ERC7710 = "erc7710"
 
 
 @unique
@@ -103,8 +113,9 @@ class Offer:
 
     ``name`` and ``version`` are the asset's EIP-712 domain as the offer states it; a payer signs only after finding the same
     in its own registry.  ``timeout`` is the longest validity in seconds.  ``spender`` is the account that submits an EIP-2612
-    permit (the payee itself unless it says otherwise).  ``raw`` keeps a peer's own JSON, so that it can be echoed unchanged;
-    it takes no part in comparison.
+    permit (the payee itself unless it says otherwise); ``facilitator`` the only account that may settle an ``upto`` permit,
+    whose ``amount`` is a ceiling.  ``raw`` keeps a peer's own JSON, so that it can be echoed unchanged; it takes no part in
+    comparison.
     """
 
     dialect: Dialect
@@ -121,6 +132,7 @@ class Offer:
     spender: Address | None = None
     settle: SettleMode = SettleMode.AFTER
     scheme: str = "exact"
+    facilitator: Address | None = None
     raw: Mapping[str, Json] | None = field(default=None, compare=False, repr=False)
 
 
@@ -216,7 +228,116 @@ class Eip2612Permit:
         return f"eip2612/{self.network}/{self.asset}/{self.payer}/{self.nonce}"
 
 
-Permit = Eip3009Permit | Eip2612Permit
+@dataclass(frozen=True, slots=True)
+class SponsoredPermit:
+    """An EIP-2612 permit that lets Permit2 move the token, executed together with the payment (``eip2612GasSponsoring``)."""
+
+    amount: Amount
+    nonce: int
+    deadline: Seconds
+    signature: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class SponsoredApproval:
+    """The payer's own signed ``approve`` transaction, to be sent before the payment (``erc20ApprovalGasSponsoring``)."""
+
+    raw: bytes = field(repr=False)
+
+
+Sponsorship = SponsoredPermit | SponsoredApproval
+
+
+@dataclass(frozen=True, slots=True)
+class Permit2Permit:
+    """A signed Permit2 transfer with x402's witness (x402.md 2.2, 2.4); ``spender`` is the proxy that may execute it.
+
+    ``amount`` is what may be moved at most; with a ``facilitator`` (``upto``) less may be, and only by that account.
+    """
+
+    network: Network
+    asset: Address
+    payer: Address
+    pay_to: Address
+    amount: Amount
+    spender: Address
+    nonce: int
+    valid_after: Seconds
+    deadline: Seconds
+    signature: bytes = field(repr=False)
+    facilitator: Address | None = None
+    sponsor: Sponsorship | None = None
+
+    @property
+    def method(self) -> Method:
+        """How this permit moves money."""
+        return Method.PERMIT2
+
+    @property
+    def expires(self) -> Seconds:
+        """Unix seconds after which Permit2 refuses it."""
+        return self.deadline
+
+    @property
+    def key(self) -> str:
+        """The canonical authorization, never the signature's bytes: what a claim is keyed by.
+
+        Of a nonce only, as Permit2 has one for all tokens and spenders of an owner: whoever signs two permits with one nonce
+        has signed one payment.
+        """
+        return f"permit2/{self.network}/{self.payer}/{self.nonce}"
+
+    @property
+    def slot(self) -> str:
+        """What the chain executes at most once: the owner's nonce."""
+        return self.key
+
+
+@dataclass(frozen=True, slots=True)
+class Erc7710Permit:
+    """A delegation that lets whoever settles move ``amount`` of the delegator (x402.md 2.3): proved by simulation alone.
+
+    It has no end of its own: ``until`` (Unix seconds) is when we stop trying.  One context buys one answer: it is public once
+    it was used, so that a second use would let anybody spend the delegator's money.
+    """
+
+    network: Network
+    asset: Address
+    payer: Address
+    pay_to: Address
+    amount: Amount
+    manager: Address
+    context: bytes = field(repr=False)
+    until: Seconds = Seconds(0)
+
+    @property
+    def method(self) -> Method:
+        """How this permit moves money."""
+        return Method.ERC7710
+
+    @property
+    def expires(self) -> Seconds:
+        """Unix seconds after which we do not redeem it."""
+        return self.until
+
+    @property
+    def signature(self) -> bytes:
+        """The permission context: what whoever redeems it presents."""
+        return self.context
+
+    @property
+    def key(self) -> str:
+        """The canonical authorization: the delegation itself."""
+        digest = hashlib.sha256(self.context).hexdigest()
+        return f"erc7710/{self.network}/{self.payer}/{self.manager}/{digest}"
+
+    @property
+    def slot(self) -> str:
+        """What may be executed once."""
+        return self.key
+
+
+Permit = Eip3009Permit | Eip2612Permit | Permit2Permit | Erc7710Permit
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,13 +420,17 @@ class Receipt:
 
 @dataclass(frozen=True, slots=True)
 class Begin:
-    """Start a client exchange.  ``replayable``: the binding can send the body a second time.  ``token``: one it holds."""
+    """Start a client exchange.  ``replayable``: the binding can send the body a second time.  ``token``: one it holds.
+
+    ``chains`` are those it can ask: what is only good to know before signing is read there, and nowhere else.
+    """
 
     method: str
     url: str
     origin: Origin
     replayable: bool = True
     token: Token | None = None
+    chains: frozenset[Network] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -319,6 +444,14 @@ class RequestHead:
 
 
 @dataclass(frozen=True, slots=True)
+class FacilitatorRequest:
+    """Start a facilitator exchange.  ``path`` is ``/verify`` or ``/settle``; the body is whole, capped by the binding."""
+
+    path: str
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class TokenRequest:
     """Start a token exchange: the body POSTed to the token endpoint, capped by the binding."""
 
@@ -327,9 +460,11 @@ class TokenRequest:
 
 @dataclass(frozen=True, slots=True)
 class Settle:
-    """Start a settlement with the judge's proof."""
+    """Start a settlement with the judge's proof; ``suffix`` and ``note`` as in :class:`~x402core.ledger.SettlementRecord`."""
 
     proof: Verified
+    suffix: bytes = b""
+    note: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -351,10 +486,14 @@ class ResponseHead:
 
 @dataclass(frozen=True, slots=True)
 class HandlerHead:
-    """What the seller's handler answered; the binding holds the body.  ``held``: the whole body is held and can be kept."""
+    """What the seller's handler answered; the binding holds the body.  ``held``: the whole body is held and can be kept.
+
+    ``overrides`` is the text of its ``Settlement-Overrides`` header, which the binding does not send on (x402.md 1.4).
+    """
 
     status: int
     held: bool = True
+    overrides: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -395,4 +534,4 @@ class Cancelled:
 
 CANCELLED: Final = Cancelled()
 
-Event = Begin | RequestHead | TokenRequest | Settle | Resume | Answered[Any] | Failed | Cancelled
+Event = Begin | RequestHead | TokenRequest | FacilitatorRequest | Settle | Resume | Answered[Any] | Failed | Cancelled

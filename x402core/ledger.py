@@ -10,6 +10,9 @@ Life of a claim::
                       CLAIMED --keep-----> KEPT            outcome unknown, or paid and not served: the record tells
                       CLAIMED --commit---> COMMITTED       paid (or journaled): the same request gets the same answer
 
+A claim may carry an *identifier*, the name its payer gave the payment (x402.md 3.5): while the payment stands, no other
+payment is taken under it.
+
 A lease ends after its permit does.  By then an owner may be presumed gone, and a claim without a trace of money is free
 again, as the chain would refuse the permit; one with a trace is what the journal says.
 """
@@ -22,7 +25,7 @@ from typing import assert_never
 
 from .errors import Reply
 from .events import Offer, Permit, Settled, Settlement, Unsettled
-from .values import Amount, Hash32, Millis
+from .values import Address, Amount, Hash32, Millis
 
 __all__ = [
     "Attempt",
@@ -30,12 +33,15 @@ __all__ = [
     "ClaimRow",
     "ClaimState",
     "ClaimStatus",
+    "Grant",
     "PaymentState",
     "SettlementRecord",
+    "SignedIn",
     "Stored",
     "decide",
     "payment_state",
     "recall",
+    "stands",
 ]
 
 
@@ -59,6 +65,7 @@ class ClaimStatus(StrEnum):
     ANSWERED = "answered"  # the same request; here is its answer again
     VOID = "void"  # the settlement ended without money: this permit buys nothing
     SPENT = "spent"  # the permit was used for another request, or for this one with an answer too large to keep
+    CONFLICT = "conflict"  # the identifier stands under another payment
 
 
 @unique
@@ -80,6 +87,26 @@ class Stored(StrEnum):
     CONFLICT = "conflict"  # another permit of the same slot is journaled, and not void
 
 
+@unique
+class SignedIn(StrEnum):
+    """The answer to a sign-in: may this payer have the resource again, without paying?"""
+
+    GRANTED = "granted"
+    NOT_PAID = "not_paid"  # never paid for it here, or the payment came to nothing
+    NONCE_USED = "nonce_used"
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """What a payment lets its payer have again by signing in (x402.md 3.4).
+
+    ``resource`` is the server's own name for it, never one the payer sent.
+    """
+
+    resource: str
+    payer: Address
+
+
 @dataclass(frozen=True, slots=True)
 class Attempt:
     """One signed set of transactions: numbers, fees in wei per gas, raw bytes and hashes, in sending order."""
@@ -97,7 +124,8 @@ class SettlementRecord:
     """The journal of one settlement: the intent, every signed attempt, and the outcome once there is one.
 
     ``since`` is the block the permit was judged at: logs of its execution cannot be older.  ``sent`` is true from the first
-    moment a broadcast may have reached any node.
+    moment a broadcast may have reached any node.  ``suffix`` goes after the last call's data; ``note``
+    is what else the payment said, for a facilitator that settles it.
     """
 
     permit: Permit
@@ -107,6 +135,8 @@ class SettlementRecord:
     attempts: tuple[Attempt, ...] = ()
     sent: bool = False
     outcome: Settlement | None = None
+    suffix: bytes = b""
+    note: bytes = b""
 
     @property
     def key(self) -> str:
@@ -116,7 +146,7 @@ class SettlementRecord:
     @property
     def amount(self) -> Amount:
         """Atomic units this settlement moves."""
-        return self.permit.amount
+        return self.offer.amount
 
     @property
     def hashes(self) -> tuple[Hash32, ...]:
@@ -130,7 +160,10 @@ class SettlementRecord:
 
 @dataclass(frozen=True, slots=True)
 class ClaimRow:
-    """A claim as stored: who holds it for which request until when, and the answer once kept."""
+    """A claim as stored: who holds it for which request until when, and the answer once kept.
+
+    ``identifier`` is the payer's name for the payment, in the payer's own scope; "" is none.
+    """
 
     key: str
     owner: str
@@ -139,6 +172,7 @@ class ClaimRow:
     until: Millis
     settled: Settled | None = None
     reply: Reply | None = None
+    identifier: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,12 +188,17 @@ class Claim:
 TAKEN = Claim(ClaimStatus.TAKEN)
 
 
-def decide(row: ClaimRow | None, record: SettlementRecord | None, *, request: str, now: Millis) -> Claim:
+def decide(
+    row: ClaimRow | None, record: SettlementRecord | None, *, request: str, now: Millis, named: ClaimRow | None = None
+) -> Claim:
     """Decide a claim from what is stored; the whole rule, for every storage.
 
     ``TAKEN`` and ``UNSERVED`` mean the caller becomes the owner: the storage writes the new row in the same transaction.
     A row for another request is SPENT whatever its state, because the payer bound the permit to that request first.
+    ``named`` is the row of another key that carries the identifier given and still :func:`stands`: one name, one payment.
     """
+    if named is not None:
+        return Claim(ClaimStatus.CONFLICT)
     if row is None:
         return TAKEN if record is None else _unclaimed(record)
     if row.request != request:
@@ -212,9 +251,20 @@ def _from_record(record: SettlementRecord, row: ClaimRow | None) -> Claim:
             return Claim(ClaimStatus.PENDING, transactions=record.hashes)
 
 
-def recall(row: ClaimRow | None, record: SettlementRecord | None, *, request: str, now: Millis) -> Claim:
+def recall(
+    row: ClaimRow | None, record: SettlementRecord | None, *, request: str, now: Millis, named: ClaimRow | None = None
+) -> Claim:
     """Say what :func:`decide` would, taking nothing: asked before the chain is, so that a replay costs no reads."""
-    return decide(row, record, request=request, now=now)
+    return decide(row, record, request=request, now=now, named=named)
+
+
+def stands(row: ClaimRow, record: SettlementRecord | None, *, now: Millis) -> bool:
+    """Say whether a claim still has its identifier: not when its settlement ended void, nor when its owner is gone without
+    a trace of money.  An outcome that was lost keeps it, as the payer may have paid under that name.
+    """
+    if record is not None:
+        return not (isinstance(record.outcome, Unsettled) and record.outcome.final)
+    return row.state is not ClaimState.CLAIMED or row.settled is not None or now < row.until
 
 
 def payment_state(row: ClaimRow | None, record: SettlementRecord | None) -> PaymentState:

@@ -7,7 +7,7 @@ decimals for USDC was given a signature for 500 billion dollars under a cap of 0
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 from urllib.parse import quote
@@ -17,11 +17,27 @@ from .errors import LocalProtocolError, Reason, Refusal
 from .events import Challenge, Dialect, Method, Offer, Resource, SettleMode
 from .money import Price, atomic, format_amount
 from .registry import KNOWN, Asset, Registry
-from .values import Address, Amount, Millis, Origin, Seconds, local, parse_address, parse_origin
+from .schemes.scheme import UPTO
+from .schemes.wallets import DEPLOYED, Wallets
+from .values import Address, Amount, Millis, Network, Origin, Seconds, local, parse_address, parse_origin
+from .wire.json import Json
 
-__all__ = ["Cap", "PayerPolicy", "Terms", "TokenTerms", "choose", "offers"]
+__all__ = ["Cap", "FacilitatorTerms", "PayerPolicy", "SignInTerms", "Terms", "TokenTerms", "choose", "offers"]
 
-DIALECTS: Final = (Dialect.V2, Dialect.PERMIT_TOKEN)
+DIALECTS: Final = (Dialect.V2, Dialect.V1, Dialect.PERMIT_TOKEN)
+_EXACT: Final = "exact"
+_WAYS: Final[Mapping[Dialect, tuple[tuple[str, Method], ...]]] = {
+    Dialect.V2: (
+        (_EXACT, Method.EIP3009),
+        (_EXACT, Method.PERMIT2),
+        (_EXACT, Method.EIP2612),
+        (_EXACT, Method.ERC7710),
+        (UPTO, Method.PERMIT2),
+    ),
+    Dialect.V1: ((_EXACT, Method.EIP3009),),
+    Dialect.PERMIT_TOKEN: ((_EXACT, Method.EIP2612),),
+}
+"""What each dialect has words for, preferred first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +55,7 @@ class PayerPolicy:
     ``caps`` stand in order of preference: the earlier one is paid with when the server takes both (defect A11).  ``payees``
     and ``origins``, when given, are allow-lists.  ``longest_validity`` bounds, in seconds, how long a signed permit can be
     executed.  ``resend`` is how often the *same* permit is presented again when the server asks to wait; it never signs anew.
+    ``sign_in``: where a server lets those who have paid before come back by signing in, try that before paying.
     """
 
     caps: tuple[Cap, ...] = ()
@@ -48,6 +65,7 @@ class PayerPolicy:
     dialects: tuple[Dialect, ...] = DIALECTS
     resend: int = 3
     resend_after: Millis = Millis(1000)
+    sign_in: bool = False
     registry: Registry = field(default=KNOWN, repr=False)
 
     @classmethod
@@ -126,7 +144,7 @@ def _refuse(policy: PayerPolicy, cap: Cap, offer: Offer) -> Refusal | None:
         return Refusal(Reason.INVALID_REQUIREMENTS, "the server asks for a payment of nothing")
     if policy.payees is not None and not {offer.pay_to, offer.spender or offer.pay_to} <= policy.payees:
         return Refusal(Reason.PAYEE_NOT_ALLOWED, f"{offer.pay_to} is not an allowed payee")
-    if int(offer.pay_to, 16) == 0 or offer.timeout <= 0:
+    if int(offer.pay_to, 16) == 0 or offer.timeout <= 0 or (offer.scheme == UPTO and offer.facilitator is None):
         return Refusal(Reason.INVALID_REQUIREMENTS, "the offer pays nobody, or is over before it begins")
     return None
 
@@ -155,18 +173,38 @@ class TokenTerms:
         return f"{self.endpoint}?scope={quote(self.scope, safe='')}"
 
 
+@dataclass(frozen=True, slots=True)
+class SignInTerms:
+    """That whoever paid for a resource once may come back by signing in (``sign-in-with-x``, x402.md 3.4).
+
+    ``origin`` is the server's public one, ``resource`` what a payment is remembered for, never what a payer says it paid for.
+    """
+
+    origin: Origin
+    resource: str
+    statement: str = ""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Terms:
     """What one resource costs: offers in the seller's order of preference, and how they are served.
 
     Compared by identity, so that a price's 402 is encoded once.  ``since`` (Unix milliseconds) is when the price was set, as
-    the permit-token dialect states it.
+    the permit-token dialect states it.  ``wallets`` says which contract wallets may pay; ``extensions`` are advertised as they
+    are; ``identifier_required`` refuses a payment that brings no identifier of its own (x402.md 3.5); ``forward`` keeps what a
+    payment says beside its permit for a facilitator that settles it.
     """
 
     offers: tuple[Offer, ...]
     resource: Resource
     token: TokenTerms | None = None
     since: Millis = Millis(0)
+    wallets: Wallets = DEPLOYED
+    extensions: Mapping[str, Json] = field(default_factory=dict, repr=False)
+    identifier_required: bool = False
+    sign_in: SignInTerms | None = None
+    forward: bool = False
+    registry: Registry = field(default=KNOWN, repr=False)
 
     def __post_init__(self) -> None:
         if not self.offers:
@@ -178,6 +216,47 @@ class Terms:
                 raise LocalProtocolError("the zero address cannot be a payee", field="pay_to")
 
 
+# ------------------------------------------------------------------------------------------------------- the facilitator
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FacilitatorTerms:
+    """What a facilitator settles: on which networks, through which account of its own on each.
+
+    ``assets`` and ``payees``, when given, are allow-lists.  ``wallets`` says which contract wallets may pay, and which
+    factories' wallets are deployed at the facilitator's expense.  ``code`` and ``service`` are its ERC-8021 attribution codes.
+    """
+
+    accounts: Mapping[Network, Address]
+    assets: frozenset[tuple[Network, Address]] | None = None
+    payees: frozenset[Address] | None = None
+    wallets: Wallets = DEPLOYED
+    code: str = ""
+    service: str = ""
+    registry: Registry = field(default=KNOWN, repr=False)
+
+    def __post_init__(self) -> None:
+        if not self.accounts:
+            raise LocalProtocolError("name at least one network and the account that settles there", field="accounts")
+
+    def refuse(self, offer: Offer) -> Refusal | None:
+        """Refuse what is not settled here, before anything is spent on it."""
+        account = self.accounts.get(offer.network)
+        if account is None:
+            return Refusal(Reason.INVALID_NETWORK, f"{offer.network} is not settled here")
+        if self.assets is not None and (offer.network, offer.asset) not in self.assets:
+            return Refusal(Reason.ASSET_NOT_ALLOWED, "this asset is not settled here")
+        if self.payees is not None and offer.pay_to not in self.payees:
+            return Refusal(Reason.PAYEE_NOT_ALLOWED, "this payee is not served here")
+        if int(offer.pay_to, 16) == 0:
+            return Refusal(Reason.INVALID_REQUIREMENTS, "the zero address cannot be a payee")
+        if offer.method is Method.EIP2612 and (offer.spender or offer.pay_to) != account:
+            return Refusal(Reason.RECIPIENT_MISMATCH, f"the spender must be {account}, who settles here")
+        if offer.scheme == UPTO and offer.facilitator != account:
+            return Refusal(Reason.UPTO_FACILITATOR, f"the facilitator must be {account}, who settles here")
+        return None
+
+
 def offers(
     price: Price,
     network: str,
@@ -187,40 +266,80 @@ def offers(
     settle: SettleMode = SettleMode.AFTER,
     timeout: int = 300,
     spender: str | None = None,
+    methods: Iterable[Method | str] | None = None,
+    scheme: str = "exact",
+    facilitator: str | None = None,
     registry: Registry = KNOWN,
 ) -> tuple[Offer, ...]:
-    """Return a price as offers, one for each dialect the asset can be paid in; exact, or refused here and now.
+    """Return a price as offers, one for each dialect and method the asset can be paid in; exact, or refused here and now.
 
-    ``settle`` is for x402 v2; the permit-token flow always settles in the background.  ``spender`` is the account that
-    submits EIP-2612 permits (default: the payee).  Raises: LocalProtocolError naming the argument.
+    ``methods`` are the ways to move the asset, preferred first (default: the asset's own first one that the dialect speaks).
+    ``scheme`` ``"upto"`` makes the price a ceiling, which only ``facilitator`` may settle (v2, Permit2).  ``settle`` is for
+    x402; the permit-token flow always settles in the background.  ``spender`` is the account that submits EIP-2612 permits
+    (default: the payee).  Raises: LocalProtocolError naming the argument.
     """
     amount, asset = atomic(price, registry.resolve(network), registry)
     if settle is SettleMode.BACKGROUND:
-        raise LocalProtocolError("x402 v2 settles before or after; background is the permit-token flow's", field="settle")
+        raise LocalProtocolError("x402 settles before or after; background is the permit-token flow's", field="settle")
     if timeout <= 0:
         raise LocalProtocolError("must be a positive number of seconds", field="timeout")
-    payee = local(parse_address, pay_to, "pay_to")
-    methods = {Dialect.V2: (Method.EIP3009, settle), Dialect.PERMIT_TOKEN: (Method.EIP2612, SettleMode.BACKGROUND)}
+    if scheme == UPTO and (facilitator is None or settle is not SettleMode.AFTER):
+        raise LocalProtocolError("upto names the facilitator that settles, after the handler has run", field="facilitator")
+    base = Offer(
+        dialect=Dialect.V2,
+        method=Method.EIP3009,
+        network=asset.network,
+        asset=asset.address,
+        amount=amount,
+        pay_to=local(parse_address, pay_to, "pay_to"),
+        timeout=Seconds(timeout),
+        name=asset.name,
+        version=asset.version,
+        decimals=asset.decimals,
+        symbol=asset.code.upper(),
+        settle=settle,
+        scheme=scheme,
+        facilitator=None if facilitator is None else local(parse_address, facilitator, "facilitator"),
+    )
+    wanted = None if methods is None else tuple(_method(each) for each in methods)
+    submitter = None if spender is None else local(parse_address, spender, "spender")
     made = tuple(
-        Offer(
-            dialect=dialect,
-            method=method,
-            network=asset.network,
-            asset=asset.address,
-            amount=amount,
-            pay_to=payee,
-            timeout=Seconds(timeout),
-            name=asset.name,
-            version=asset.version,
-            decimals=asset.decimals,
-            symbol=asset.code.upper(),
-            spender=local(parse_address, spender, "spender") if spender and method is Method.EIP2612 else None,
-            settle=mode,
-        )
+        _spoken(base, dialect, method, submitter)
         for dialect in dialects
-        for method, mode in [methods[dialect]]
-        if method in asset.methods
+        for method in _ways(dialect, base, asset, wanted, registry)
     )
     if not made:
         raise LocalProtocolError(f"{asset.code} on {asset.network} can be paid in none of these dialects", field="price")
     return made
+
+
+def _method(name: Method | str) -> Method:
+    try:
+        return Method(name)
+    except ValueError:
+        raise LocalProtocolError(f"{name!r} is none of {', '.join(Method)}", field="methods") from None
+
+
+def _ways(
+    dialect: Dialect, base: Offer, asset: Asset, wanted: tuple[Method, ...] | None, registry: Registry
+) -> tuple[Method, ...]:
+    """Return the methods an asset is offered by in a dialect: those wanted, or the first of its own."""
+    spoken = [method for scheme, method in _WAYS[dialect] if scheme == base.scheme]
+    if dialect is Dialect.V1 and registry.v1_name(asset.network) is None:
+        return ()
+    if wanted is not None:
+        return tuple(method for method in wanted if method in spoken)
+    return tuple(method for method in spoken if method in asset.methods)[:1]
+
+
+def _spoken(base: Offer, dialect: Dialect, method: Method, spender: Address | None) -> Offer:
+    """Return an offer in the words of one dialect and method."""
+    token = dialect is Dialect.PERMIT_TOKEN
+    return replace(
+        base,
+        dialect=dialect,
+        method=method,
+        settle=SettleMode.BACKGROUND if token else base.settle,
+        spender=spender if method is Method.EIP2612 else None,
+        facilitator=base.facilitator if base.scheme == UPTO or method is Method.ERC7710 else None,
+    )

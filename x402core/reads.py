@@ -22,10 +22,17 @@ __all__ = [
     "DomainSeparator",
     "Facts",
     "Log",
+    "NativeBalance",
+    "NonceBitmap",
     "PermitNonce",
     "Read",
+    "SignatureValid",
     "Simulate",
+    "SimulateAll",
     "Simulated",
+    "Traced",
+    "TransactionCount",
+    "TransferTrace",
     "TxReceipt",
 ]
 
@@ -96,11 +103,53 @@ class Simulated:
 
 @dataclass(frozen=True, slots=True)
 class Simulate(Read[Simulated]):
-    """``eth_call`` of ``data`` to ``to`` as ``sender`` (None: the zero address)."""
+    """``eth_call`` of ``data`` to ``to`` as ``sender`` (None: the zero address) with ``gas`` (None: what the node gives)."""
 
     to: Address
     data: bytes
     sender: Address | None = None
+    gas: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SimulateAll(Read[Simulated]):
+    """Calls made one after the other by one account that exists for this read only; the answer is the last one's.
+
+    The others may fail.  For an account that is not deployed yet: deploy, then use (x402.md 2.0, ERC-6492).
+    """
+
+    calls: tuple[tuple[Address, bytes], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SignatureValid(Read[bool]):
+    """ERC-1271 ``isValidSignature(digest, signature)`` of ``account``: true only for its magic value."""
+
+    account: Address
+    digest: bytes
+    signature: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class NonceBitmap(Read[int]):
+    """Permit2 ``nonceBitmap(owner, word)``: 256 bits, one for each nonce of this word."""
+
+    owner: Address
+    word: int
+
+
+@dataclass(frozen=True, slots=True)
+class NativeBalance(Read[int]):
+    """What an account has to pay for gas, in wei."""
+
+    account: Address
+
+
+@dataclass(frozen=True, slots=True)
+class TransactionCount(Read[int]):
+    """The number of an account's next transaction."""
+
+    account: Address
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,12 +185,32 @@ class AuthorizationTrace(Read["TxReceipt | None"]):
 
 
 @dataclass(frozen=True, slots=True)
+class Traced:
+    """A mined transaction together with what it called: the contract (None: a creation) and the calldata."""
+
+    receipt: TxReceipt
+    to: Address | None
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class TransferTrace(Read["tuple[Traced, ...]"]):
+    """The transactions with a log ``Transfer(payer, pay_to, ...)`` of ``asset`` since block ``since``, the newest 32."""
+
+    asset: Address
+    payer: Address
+    pay_to: Address
+    since: int
+
+
+@dataclass(frozen=True, slots=True)
 class Facts:
-    """Answers to a plan, all at block ``number`` with timestamp ``time`` (Unix seconds)."""
+    """Answers to a plan, all at block ``number``: its timestamp in Unix seconds, its base fee in wei per gas if known."""
 
     number: int
     time: Seconds
     answers: Mapping[Read[Any], object]
+    base_fee: int | None = None
 
     def of(self, read: Read[R]) -> R:
         """Return the answer to a read of the plan.  Raises: LocalProtocolError when the driver left it out."""

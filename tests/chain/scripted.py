@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from x402bind.chain.nodes import Health, Nodes
 from x402bind.chain.rpc import Endpoint
-from x402bind.leaves import HttpCall, HttpReply, Sleep
+from x402bind.leaves import First, FirstOf, HttpCall, HttpFailed, HttpReply, Sleep
 from x402core.commands import Command
 from x402core.values import Network
 
@@ -76,6 +77,56 @@ class ScriptedNode:
     def ended(self) -> None:
         """Check that every turn was used."""
         assert not self.turns
+
+
+class Slow(Exception):
+    """A turn: no answer before the next node gave one."""
+
+
+class Several:
+    """Scripted nodes ``a``, ``b``, ... of one network, and the :class:`Nodes` that name them; ``clock`` is theirs to set."""
+
+    def __init__(self, *scripts: tuple[Turn, ...], **how: Any) -> None:
+        self.scripts = {name: ScriptedNode(*turns) for name, turns in zip("abc", scripts, strict=False)}
+        self.clock = 1000.0
+        self.a, *_ = endpoints = [Endpoint(f"https://{name}.test", NETWORK) for name in self.scripts]
+        self.nodes = Nodes(tuple(endpoints), health=Health(lambda: self.clock, cool_off=30.0), **how)
+        self.asked = ""
+        self.pauses: list[float] = []
+
+    def then(self, name: str, *turns: Turn) -> None:
+        self.scripts[name].turns += turns
+
+    def __call__(self, command: Command[Any]) -> object:
+        if isinstance(command, Sleep):
+            self.pauses.append(command.seconds)
+            return None
+        if isinstance(command, FirstOf):
+            return self._race(command)
+        assert isinstance(command, HttpCall), command
+        name = command.url.removeprefix("https://")[0]
+        self.asked += name
+        return self.scripts[name](command)
+
+    def _race(self, command: FirstOf) -> First:
+        failed, slow = list[int](), list[int]()
+        for number, call in enumerate(command.calls):
+            try:
+                reply = self(call)
+            except HttpFailed:
+                failed.append(number)
+            except Slow:
+                slow.append(number)
+            else:
+                assert isinstance(reply, HttpReply)
+                return First(number, reply, tuple(failed), tuple(slow))
+        raise HttpFailed("ReadTimeout")
+
+    def ended(self, asked: str) -> None:
+        """Check who was asked, in order, and that every turn was used."""
+        assert self.asked == asked
+        for script in self.scripts.values():
+            script.ended()
 
 
 def _outcome(said: object) -> dict[str, object]:

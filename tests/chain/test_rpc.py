@@ -12,6 +12,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from tests.chain.recorded import RECORDED
 from tests.chain.scripted import ENDPOINT, SECRET
 from x402bind.chain import rpc
 from x402bind.chain.errors import WORDINGS, ChainUnavailable, NodeError, NodeErrorKind, classify, printable
@@ -23,99 +24,6 @@ from x402core.values import Hash32, Network
 
 K = NodeErrorKind
 HASH = Hash32("0x" + "ab" * 32)
-
-# (node, code, message, data, kind).  "live" rows were recorded from the node itself (anvil 1.7.1, our devnet); the others
-# are the strings in the nodes' sources and in providers' documentation and bug reports.
-RECORDED: tuple[tuple[str, int, str, str, NodeErrorKind], ...] = (
-    ("devnet live", -32000, "nonce too low: next nonce 1, tx nonce 0", "", K.NONCE_TOO_LOW),
-    ("devnet live", -32000, "already known", "", K.ALREADY_KNOWN),
-    ("devnet live", -32000, "replacement transaction underpriced", "", K.REPLACEMENT_UNDERPRICED),
-    ("devnet live", -32000, "insufficient funds for gas * price + value: balance 0, tx cost 4", "", K.INSUFFICIENT_FUNDS),
-    ("devnet live", -32000, "intrinsic gas too low: gas 20000, minimum needed 21000", "", K.GAS),
-    ("devnet live", -32000, "exceeds block gas limit", "", K.GAS),
-    ("devnet live", -32000, "invalid chain id for signer: have 1 want 84532", "", K.INVALID),
-    ("devnet live", -32000, "invalid opcode: INVALID", "", K.HALTED),
-    ("devnet live", -32000, "out of gas", "", K.HALTED),
-    ("devnet live", -32000, "header not found", "", K.UNKNOWN_BLOCK),
-    ("devnet live", -32601, "the method eth_nope does not exist/is not available", "", K.NO_SUCH_METHOD),
-    ("devnet live", 3, "execution reverted: FiatToken: bad", "0x08c379a0", K.REVERTED),
-    ("anvil live", -32003, "nonce too low", "", K.NONCE_TOO_LOW),
-    ("anvil live", -32003, "transaction already imported", "", K.ALREADY_KNOWN),
-    ("anvil live", -32003, "replacement transaction underpriced", "", K.REPLACEMENT_UNDERPRICED),
-    ("anvil live", -32003, "Insufficient funds for gas * price + value", "", K.INSUFFICIENT_FUNDS),
-    ("anvil live", -32003, "max fee per gas less than block base fee", "", K.FEE_TOO_LOW),
-    ("anvil live", -32000, "intrinsic gas too low", "", K.GAS),
-    ("anvil live", -32000, "intrinsic gas too high -- tx.gas_limit > env.block.gas_limit", "", K.GAS),
-    ("anvil live", -32003, "invalid chain id for signer", "", K.INVALID),
-    ("anvil live", -32602, "Failed to decode transaction", "", K.INVALID),
-    ("anvil live", -32603, "EVM error InvalidFEOpcode", "", K.HALTED),
-    ("anvil live", -32603, "EVM error OutOfGas", "", K.HALTED),
-    ("anvil live", -32602, "BlockOutOfRangeError: block height is 4 but requested was 16777215", "", K.UNKNOWN_BLOCK),
-    ("anvil live", -32601, "Method not found", "", K.NO_SUCH_METHOD),
-    ("anvil live", 3, "execution reverted", "0x", K.REVERTED),
-    ("anvil", -32000, "Tx: [0xab] insufficient gas price to replace existing transaction", "", K.REPLACEMENT_UNDERPRICED),
-    ("geth", -32000, "transaction underpriced: tip needed 1000000, tip permitted 1", "", K.UNDERPRICED),
-    ("geth", -32000, "transaction gas price below minimum: gas tip cap 0, minimum needed 1", "", K.UNDERPRICED),
-    ("geth", -32000, "max fee per gas less than block base fee: address 0x00, maxFeePerGas: 1, baseFee: 7", "", K.FEE_TOO_LOW),
-    ("geth", -32000, "nonce too high", "", K.NONCE_TOO_HIGH),
-    ("geth", -32000, "txpool is full", "", K.POOL_FULL),
-    ("geth", -32000, "account limit exceeded", "", K.POOL_FULL),
-    ("geth", -32000, "insufficient gas for floor data gas cost: have 21000, want 30000", "", K.GAS),
-    ("geth", -32000, "future transaction tries to replace pending", "", K.REPLACEMENT_UNDERPRICED),
-    ("geth", -32000, "invalid sender", "", K.INVALID),
-    ("geth", -32000, "sender not an eoa: address 0x00, len(code): 23", "", K.INVALID),
-    ("geth", -32000, "tx fee (1.21 ether) exceeds the configured cap (1.00 ether)", "", K.INVALID),
-    ("geth", -32000, "rlp: expected input list for types.LegacyTx", "", K.INVALID),
-    ("geth", -32000, "typed transaction too short", "", K.INVALID),
-    ("geth", -32000, "execution reverted", "", K.REVERTED),
-    ("geth", -32000, "stack underflow (0 <=> 1)", "", K.HALTED),
-    ("geth", -32000, "missing trie node 0b1c (path ) state 0x0b1c is not available", "", K.UNKNOWN_BLOCK),
-    ("geth", -32000, "authority nonce too low", "", K.OTHER),
-    ("geth, old", -32000, "known transaction: 0bdc", "", K.ALREADY_KNOWN),
-    ("erigon", -32000, "INTERNAL_ERROR: could not replace existing tx", "", K.REPLACEMENT_UNDERPRICED),
-    ("erigon", -32000, "INTERNAL_ERROR: nonce too low", "", K.NONCE_TOO_LOW),
-    ("erigon", -32000, "INTERNAL_ERROR: insufficient funds", "", K.INSUFFICIENT_FUNDS),
-    ("erigon", -32000, "INTERNAL_ERROR: IntrinsicGas", "", K.GAS),
-    ("erigon", -32000, "INTERNAL_ERROR: underpriced", "", K.UNDERPRICED),
-    ("erigon", -32000, "INTERNAL_ERROR: fee too low", "", K.UNDERPRICED),
-    ("erigon", -32000, "existing txn with same hash", "", K.ALREADY_KNOWN),
-    ("erigon", -32000, "pending sub-pool is full", "", K.POOL_FULL),
-    ("erigon", -32000, "INTERNAL_ERROR: RLPTooLong", "", K.INVALID),
-    ("nethermind", -32010, "AlreadyKnown", "", K.ALREADY_KNOWN),
-    ("nethermind", -32010, "OldNonce, Current nonce: 3, nonce of rejected tx: 2", "", K.NONCE_TOO_LOW),
-    ("nethermind", -32010, "InsufficientFunds, Account balance: 0, cumulative cost: 21000", "", K.INSUFFICIENT_FUNDS),
-    ("nethermind", -32010, "FeeTooLow, MaxFeePerGas too low.", "", K.UNDERPRICED),
-    ("nethermind", -32010, "FeeTooLowToCompete", "", K.UNDERPRICED),
-    ("nethermind", -32010, "ReplacementNotAllowed, existing fee 9", "", K.REPLACEMENT_UNDERPRICED),
-    ("nethermind", -32010, "GasLimitExceeded, Gas limit: 1, gas limit of rejected tx: 2", "", K.GAS),
-    ("nethermind", -32010, "NonceGap, Future nonce. Expected nonce: 2", "", K.NONCE_TOO_HIGH),
-    ("nethermind", -32010, "gas limit reached, Gas limit: 30000000", "", K.GAS),
-    ("nethermind", -32015, "VM execution error.", "Reverted 0x08c379a0", K.REVERTED),
-    ("nethermind", -32015, "VM execution error.", "Bad instruction fe", K.HALTED),
-    ("reth", -32000, "nonce too low: next nonce 5, tx nonce 4", "", K.NONCE_TOO_LOW),
-    ("reth", -32003, "insufficient funds for gas * price + value: have 0 want 21000", "", K.INSUFFICIENT_FUNDS),
-    ("reth", -32000, "transaction feeCap 6 below chain minimum", "", K.FEE_TOO_LOW),
-    ("reth", -32003, "transaction discarded outright due to pool size constraints", "", K.POOL_FULL),
-    ("reth", -32003, "transaction priority fee below minimum required priority fee 1000", "", K.UNDERPRICED),
-    ("reth", -32003, "EVM error: InvalidFEOpcode", "", K.HALTED),
-    ("reth", -32003, "out of gas: gas required exceeds: 50000000", "", K.HALTED),
-    ("reth", -32602, "invalid block range", "", K.UNKNOWN_BLOCK),
-    ("by its code", 3, "ERC20: insufficient funds", "0x", K.REVERTED),
-    ("ganache, hardhat", -32000, "VM Exception while processing transaction: revert ERC20: no", "", K.REVERTED),
-    ("alchemy", 429, "Your app has exceeded its compute units per second capacity. If ...", "", K.RATE_LIMITED),
-    ("alchemy", -32602, "Log response size exceeded. You can make eth_getLogs requests with ...", "", K.RANGE),
-    ("alchemy", -32600, "Under the Free tier plan, you can make ... up to a 10 block range.", "", K.RANGE),
-    ("infura", -32005, "project ID request rate exceeded", "", K.RATE_LIMITED),
-    ("infura", -32005, "daily request count exceeded, request rate limited", "", K.RATE_LIMITED),
-    ("infura", -32005, "query returned more than 10000 results", "", K.RANGE),
-    ("quicknode", -32007, "50/second request limit reached - reduce calls per second", "", K.RATE_LIMITED),
-    ("quicknode", -32614, "eth_getLogs is limited to a 10,000 range", "", K.RANGE),
-    ("publicnode", -32701, "exceed maximum block range: 50000", "", K.RANGE),
-    ("base public", -32016, "over rate limit", "", K.RATE_LIMITED),
-    ("cloudflare", -32000, "Too Many Requests", "", K.RATE_LIMITED),
-    ("nobody", -32000, "something else entirely", "", K.OTHER),
-    ("nobody", 0, "", "", K.OTHER),
-)  # fmt: skip
 
 
 @pytest.mark.parametrize(("node", "code", "message", "data", "kind"), RECORDED, ids=[f"{r[0]}: {r[2][:40]}" for r in RECORDED])
@@ -204,6 +112,13 @@ def test_an_error_object_for_a_whole_batch_is_the_nodes_refusal() -> None:
     assert caught.value.kind is K.RATE_LIMITED
     with pytest.raises(NodeError):
         rpc.answers(1, reply(whole))
+
+
+def test_a_refused_batch_may_come_as_a_list_of_one() -> None:
+    """go-ethereum puts "batch too large" into a list, under the first call's id."""
+    whole = [{"jsonrpc": "2.0", "id": 0, "error": {"code": -32600, "message": "batch too large"}}]
+    with pytest.raises(NodeError, match="batch too large"):
+        rpc.answers(2, reply(whole))
 
 
 def test_a_429_is_a_rate_limit() -> None:

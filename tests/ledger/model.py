@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from tests.test_claim_rule import BARE, KEPT_REPLY, LIVE, NO_ROW, NONE, OPEN, OTHER, OVER, PROVEN, SAME, SETTLED, VOID, expected
+from x402core.catalog import CatalogEntry
 from x402core.errors import Reply
 from x402core.events import Settled, Unsettled
 from x402core.ledger import Attempt, ClaimStatus, SettlementRecord
@@ -24,6 +25,7 @@ class Held:
     state: str = "claimed"
     reply: Reply | None = None
     proven: bool = False
+    name: str = ""
 
 
 @dataclass
@@ -43,6 +45,9 @@ class Model:
     leases: dict[str, tuple[str, int]] = field(default_factory=dict)
     lots: dict[str, Lot] = field(default_factory=dict)
     sealed: dict[int, str] = field(default_factory=dict)
+    grants: list[tuple[str, str, str]] = field(default_factory=list)  # resource, payer, key
+    nonces: list[tuple[str, str, int]] = field(default_factory=list)  # payer, nonce, until
+    listed: list[CatalogEntry] = field(default_factory=list)
 
     def stored(self, key: str) -> str:
         """Name the settlement of a key as the table does."""
@@ -56,8 +61,18 @@ class Model:
             case _:
                 return OPEN
 
-    def recall(self, key: str, request: str, now: int) -> ClaimStatus:
+    def bearer(self, key: str, name: str, now: int) -> str | None:
+        """Name the other payment that has a name and has not lost it."""
+        for other, held in self.claims.items():
+            gone = held.state == "claimed" and now >= held.until and self.stored(other) == NONE
+            if name and other != key and held.name == name and not gone and self.stored(other) != VOID:
+                return other
+        return None
+
+    def recall(self, key: str, request: str, now: int, name: str = "") -> ClaimStatus:
         """Look the answer up."""
+        if self.bearer(key, name, now):
+            return ClaimStatus.CONFLICT
         held = self.claims.get(key)
         if held is None:
             return expected(NO_ROW, LIVE, BARE, SAME, self.stored(key))
@@ -65,12 +80,51 @@ class Model:
         reply = BARE if held.reply is None else KEPT_REPLY
         return expected(held.state, lease, reply, SAME if request == held.request else OTHER, self.stored(key))
 
-    def claim(self, key: str, request: str, owner: str, until: int, now: int) -> ClaimStatus:
+    def claim(self, key: str, request: str, owner: str, until: int, now: int, name: str = "") -> ClaimStatus:
         """Look the answer up and take the claim if it says so."""
-        status = self.recall(key, request, now)
+        status = self.recall(key, request, now, name)
         if status in (ClaimStatus.TAKEN, ClaimStatus.UNSERVED):
-            self.claims[key] = Held(owner, request, until, now, proven=status is ClaimStatus.UNSERVED)
+            before = self.claims.get(key)
+            if before and (before.state == "kept" or status is ClaimStatus.UNSERVED):
+                name = before.name or name
+            for other in self.claims.values():
+                other.name = "" if other.name == name else other.name
+            self.claims[key] = Held(owner, request, until, now, proven=status is ClaimStatus.UNSERVED, name=name)
         return status
+
+    def extend(self, key: str, owner: str, until: int) -> bool:
+        """Lengthen a lease."""
+        held = self.claims.get(key)
+        if not held or (held.owner, held.state) != (owner, "claimed"):
+            return False
+        held.until = max(held.until, until)
+        return True
+
+    def grant(self, resource: str, who: str, key: str, owner: str) -> None:
+        """Remember a grant, unless one that is known good is there."""
+        bought = [k for r, p, k in self.grants if (r, p) == (resource, who)]
+        good = any(self.stored(k) in (SETTLED, PROVEN) or k not in {**self.journal, **self.claims} for k in bought)
+        if not good and key in self.claims and self.claims[key].owner == owner:
+            self.grants.append((resource, who, key))
+
+    def sign_in(self, resource: str, who: str, nonce: str, until: int, now: int) -> str:
+        """Use a nonce up for a grant."""
+        if until <= now or any((p, n) == (who, nonce) and ends > now for p, n, ends in self.nonces):
+            return "nonce_used"
+        bought = [key for r, p, key in self.grants if (r, p) == (resource, who)]
+        if all(self.stored(key) == VOID for key in bought):
+            return "not_paid"
+        self.nonces.append((who, nonce, until))
+        return "granted"
+
+    def list_entry(self, entry: CatalogEntry) -> None:
+        """List a resource."""
+        for place, known in enumerate(self.listed):
+            if (known.key, known.payee) == (entry.key, entry.payee):
+                if known.last_updated <= entry.last_updated:
+                    self.listed[place] = entry
+                return
+        self.listed.append(entry)
 
     def release(self, key: str, owner: str) -> None:
         """Forget an open claim without a trace of money; leave one with a trace to be told by it."""
@@ -161,6 +215,8 @@ class Model:
             if old and given and self.stored(key) in (SETTLED, VOID):
                 over.append(key)
         for key in over:
+            if self.stored(key) == VOID:
+                self.grants = [grant for grant in self.grants if grant[2] != key]
             del self.journal[key]
             for kept in (self.claims, self.leases, self.lots):
                 kept.pop(key, None)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
+from x402core.catalog import CatalogEntry, ResourceType
 from x402core.errors import Reason, Reply
 from x402core.events import Dialect, Eip2612Permit, Eip3009Permit, Method, Offer, Pending, Settled, Settlement, Unsettled
 from x402core.ledger import Attempt, SettlementRecord
 from x402core.values import Address, Amount, Hash32, Millis, Network, Seconds
+from x402core.wire.json import Json
 
 NETWORK = Network("eip155:84532")
 ASSET = Address("0x" + "a5" * 20)
@@ -50,7 +53,8 @@ def endless() -> Eip2612Permit:
 
 def record(number: int = 1, *, by: int = 1, amount: int = 100, asset: Address = ASSET, created: int = NOW) -> SettlementRecord:
     """Return an intent."""
-    return SettlementRecord(permit(number, by=by, amount=amount, asset=asset), OFFER, since=17, created=Millis(created))
+    offer = replace(OFFER, amount=Amount(amount))
+    return SettlementRecord(permit(number, by=by, amount=amount, asset=asset), offer, since=17, created=Millis(created))
 
 
 def attempt(*numbers: int, fee: int = 10, at: Millis = NOW) -> Attempt:
@@ -80,6 +84,19 @@ def pending(by: int = 1) -> Pending:
 def ended(known: SettlementRecord, outcome: Settlement) -> SettlementRecord:
     """Return the record with an outcome."""
     return replace(known, outcome=outcome)
+
+
+def entry(number: int = 1, *, to: int = 1, at: int = NOW, **more: Any) -> CatalogEntry:
+    """Return what is listed of the ``number``-th resource, paid to payee ``to``."""
+    url = f"https://shop.example/goods/{number}"
+    way: dict[str, Json] = {
+        "scheme": "exact",
+        "network": NETWORK,
+        "payTo": payer(to).upper().replace("X", "x"),
+        "amount": "100",
+    }
+    made = CatalogEntry(url, url, ResourceType.HTTP, 2, (way,), Millis(at), extensions={"bazaar": {"info": {}}})
+    return replace(made, **more)
 
 
 KEY = permit().key

@@ -16,8 +16,8 @@ import pytest
 
 from x402bind.ledger import Ledger, LedgerUnavailable, MemoryLedger, SqliteLedger
 from x402core.errors import LocalProtocolError
-from x402core.ledger import ClaimStatus, Stored
-from x402core.values import Amount
+from x402core.ledger import ClaimStatus, Grant, Stored
+from x402core.values import Amount, Millis
 
 from .samples import (
     ACCOUNT,
@@ -31,6 +31,8 @@ from .samples import (
     REQUEST,
     attempt,
     ended,
+    entry,
+    payer,
     permit,
     record,
     settled,
@@ -38,6 +40,18 @@ from .samples import (
 
 S = ClaimStatus
 Step = Callable[[Ledger], object]
+
+GRANT = Grant("/goods", payer(1))
+NAMED: list[tuple[str, Step]] = [  # an identifier that passes from a claim given up to another; a grant, a nonce, a listing
+    ("claim", lambda ledger: ledger.claim("gone", REQUEST, "z", NOW, now=NOW, identifier="pay_1")),
+    ("claim of the name", lambda ledger: ledger.claim(KEY, REQUEST, "a", LATER, now=NOW, identifier="pay_1")),
+    ("longer", lambda ledger: ledger.extend(KEY, "a", Millis(LATER + 1))),
+    ("commit", lambda ledger: ledger.commit(KEY, "a", settled(), REPLY, GRANT)),
+    ("sign in", lambda ledger: ledger.sign_in("/goods", payer(1), "nonce", LATER, now=NOW)),
+    ("sign in later", lambda ledger: ledger.sign_in("/goods", payer(1), "another", LONG_AFTER, now=LATER)),
+    ("listed", lambda ledger: ledger.catalogue(entry())),
+    ("listed anew", lambda ledger: ledger.catalogue(entry(at=LATER, description="better"))),
+]
 
 LIFE: list[tuple[str, Step]] = [
     ("claim", lambda ledger: ledger.claim(KEY, REQUEST, "a", LATER, now=NOW)),
@@ -70,7 +84,7 @@ REMOTE: list[tuple[str, Step]] = [  # settled by a remote facilitator: the row i
 
 STEPS = [
     pytest.param(life, place, id=f"{told}-{life[place][0]}")
-    for told, life in (("journaled", LIFE), ("remote", REMOTE))
+    for told, life in (("journaled", LIFE), ("remote", REMOTE), ("named", NAMED))
     for place in range(len(life))
 ]
 
@@ -303,10 +317,10 @@ def test_a_file_that_is_no_ledger_is_refused_and_left_alone(tmp_path: Path) -> N
 def test_a_newer_releases_file_is_refused(path: str) -> None:
     SqliteLedger(path).close()
     db = sqlite3.connect(path)
-    db.execute("UPDATE x402_schema SET version = 2")
+    db.execute("UPDATE x402_schema SET version = 3")
     db.commit()
     db.close()
-    with pytest.raises(LocalProtocolError, match="version 2"):
+    with pytest.raises(LocalProtocolError, match="version 3"):
         SqliteLedger(path)
 
 

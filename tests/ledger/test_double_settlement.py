@@ -71,11 +71,21 @@ def test_a_limit_of_nothing_admits_nothing_and_none_admits_all(ledger: Ledger) -
 
 
 def test_amounts_are_whole_uint256s(ledger: Ledger) -> None:
-    huge = SettlementRecord(endless(), OFFER, 1, NOW)
+    offer = replace(OFFER, amount=endless().amount)
+    huge = SettlementRecord(endless(), offer, 1, NOW)
     assert ledger.record_intent(huge, Amount(2**256 - 1)) is Stored.STORED
-    again = SettlementRecord(replace(endless(), nonce=1), OFFER, 1, NOW)
+    again = SettlementRecord(replace(endless(), nonce=1), offer, 1, NOW)
     assert ledger.record_intent(again, Amount(2**256 - 1)) is Stored.OVER_EXPOSURE
     assert ledger.record(huge.key) == huge
+
+
+def test_what_is_owed_is_what_is_charged(ledger: Ledger) -> None:
+    """An ``upto`` permit may allow more than the settlement moves."""
+    charged = replace(record(amount=500), offer=replace(OFFER, amount=Amount(40)))
+    assert ledger.record_intent(charged, Amount(100)) is Stored.STORED
+    assert ledger.record_intent(record(2, amount=60), Amount(100)) is Stored.STORED
+    assert ledger.record_intent(record(3, amount=1), Amount(100)) is Stored.OVER_EXPOSURE
+    assert [known.amount for known in ledger.entries()] == [40, 60]
 
 
 def rival(number: int, *, nonce: int = 0) -> SettlementRecord:

@@ -17,10 +17,10 @@ import pytest
 
 from x402bind.ledger import Ledger, LedgerUnavailable, MemoryLedger, SqliteLedger, rows
 from x402core.errors import LocalProtocolError
-from x402core.ledger import ClaimStatus, Stored
+from x402core.ledger import ClaimStatus, Grant, SignedIn, Stored
 from x402core.values import Amount, Millis
 
-from .samples import ACCOUNT, KEY, LATER, NETWORK, NOW, REPLY, REQUEST, attempt, ended, permit, record, settled
+from .samples import ACCOUNT, KEY, LATER, NETWORK, NOW, REPLY, REQUEST, attempt, ended, payer, permit, record, settled
 
 THREADS = 16
 PROCESSES = 4
@@ -50,6 +50,24 @@ def test_one_thread_of_many_takes_a_claim(shared: Ledger) -> None:
     for turn in range(20):
         statuses = race(lambda n, turn=turn: shared.claim(f"k{turn}", REQUEST, f"o{n}", LATER, now=NOW).status)  # type: ignore[misc]
         assert Counter(statuses) == {S.TAKEN: 1, S.HELD: THREADS - 1}
+
+
+def test_one_payment_of_many_gets_a_name(shared: Ledger) -> None:
+    for turn in range(20):
+        name = f"0xpayer/pay_{turn}"
+
+        def act(n: int, turn: int = turn, name: str = name) -> ClaimStatus:
+            return shared.claim(f"k{turn}-{n}", REQUEST, "o", LATER, now=NOW, identifier=name).status
+
+        assert Counter(race(act)) == {S.TAKEN: 1, S.CONFLICT: THREADS - 1}
+
+
+def test_one_thread_of_many_signs_in_with_a_nonce(shared: Ledger) -> None:
+    shared.claim(KEY, REQUEST, "a", LATER, now=NOW)
+    shared.commit(KEY, "a", settled(), REPLY, Grant("/goods", payer(1)))
+    for turn in range(20):
+        told = race(lambda n, turn=turn: shared.sign_in("/goods", payer(1), f"n{turn}", LATER, now=NOW))  # type: ignore[misc]
+        assert Counter(told) == {SignedIn.GRANTED: 1, SignedIn.NONCE_USED: THREADS - 1}
 
 
 def test_one_thread_of_many_serves_what_was_paid_and_not_served(shared: Ledger) -> None:

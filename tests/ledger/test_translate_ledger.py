@@ -10,10 +10,13 @@ import pytest
 from x402bind.ledger import Ledger, MemoryLedger
 from x402bind.translate.ledger import LEDGER_COMMANDS, LedgerPerformer
 from x402core import commands
+from x402core.catalog import CatalogQuery
 from x402core.commands import (
     HANDLER_RESPONSE,
     AllocateTxNumbers,
+    CatalogResource,
     CheckPayment,
+    CheckSignIn,
     ClaimPayment,
     Command,
     CommitClaim,
@@ -22,6 +25,7 @@ from x402core.commands import (
     PersistOutcome,
     PersistSignedTx,
     RecallPayment,
+    RecallSettlement,
     RecordIntent,
     ReleaseClaim,
     ReturnTxNumbers,
@@ -29,7 +33,7 @@ from x402core.commands import (
 )
 from x402core.errors import LocalProtocolError, Reply
 from x402core.events import Offer, Permit
-from x402core.ledger import Claim, ClaimStatus, PaymentState, SettlementRecord, Stored
+from x402core.ledger import Claim, ClaimStatus, Grant, PaymentState, SettlementRecord, SignedIn, Stored
 from x402core.schemes.judge import Verified
 from x402core.values import Amount, Millis
 
@@ -45,6 +49,8 @@ from .samples import (
     REQUEST,
     attempt,
     ended,
+    entry,
+    payer,
     permit,
     record,
     settled,
@@ -137,6 +143,34 @@ def test_an_intent_is_made_of_its_proof(performer: LedgerPerformer, clock: Clock
     assert performer.ledger.record(KEY) == SettlementRecord(permit(), OFFER, since=4711, created=Millis(NOW + 7))
 
 
+def test_an_identifier_is_passed_on(performer: LedgerPerformer) -> None:
+    assert performer.perform(ClaimPayment(KEY, REQUEST, "a", LATER, "0xpayer/pay_1")).status is ClaimStatus.TAKEN
+    assert performer.perform(ClaimPayment("k2", REQUEST, "b", LATER, "0xpayer/pay_1")).status is ClaimStatus.CONFLICT
+    assert performer.perform(RecallPayment("k2", REQUEST, "0xpayer/pay_1")).status is ClaimStatus.CONFLICT
+    assert performer.perform(RecallPayment("k2", REQUEST)).status is ClaimStatus.TAKEN
+
+
+def test_who_paid_may_sign_in_once_a_nonce(performer: LedgerPerformer) -> None:
+    sign_in = CheckSignIn("/goods", payer(1), "nonce", LATER)
+    assert performer.perform(sign_in) is SignedIn.NOT_PAID
+    performer.perform(TAKE)
+    performer.perform(CommitClaim(KEY, "a", settled(), None, Grant("/goods", payer(1))))
+    assert performer.perform(sign_in) is SignedIn.GRANTED
+    assert performer.perform(sign_in) is SignedIn.NONCE_USED
+
+
+def test_a_settlement_is_recalled(performer: LedgerPerformer) -> None:
+    assert performer.perform(RecallSettlement(KEY)) is None
+    performer.perform(PersistIntent(record()))
+    assert performer.perform(RecallSettlement(KEY)) == record()
+
+
+def test_a_resource_is_listed(performer: LedgerPerformer) -> None:
+    performer.perform(CatalogResource(entry()))
+    assert performer.ledger.resources(CatalogQuery()) == ((entry(),), 1)
+    assert not CatalogResource.waits, "a payment does not wait for a catalog"
+
+
 def test_a_settlement_is_journaled_step_by_step(performer: LedgerPerformer) -> None:
     assert performer.perform(PersistIntent(record())) is None
     assert performer.perform(PersistIntent(record())) == record()
@@ -159,6 +193,6 @@ def test_what_is_not_the_ledgers_is_refused() -> None:
 
 
 def test_every_ledger_command_has_its_row() -> None:
-    words = ("Claim", "Persist", "Recall", "Intent", "CheckPayment", "ReturnTx")
+    words = ("Claim", "Persist", "Recall", "Intent", "CheckPayment", "ReturnTx", "SignIn", "Catalog")
     named = {name for name in commands.__all__ if any(word in name for word in words)}
     assert {kind.__name__ for kind in LEDGER_COMMANDS} == named

@@ -4,7 +4,7 @@
 * :class:`NodeError` -- the node's own JSON-RPC error, its wording mapped to the closed :class:`NodeErrorKind`.
 
 Every node words its refusals differently and gives most of them the same code, so :data:`WORDINGS` is the one place that
-knows the words of go-ethereum, erigon, nethermind, reth, anvil, the embedded devnet and the hosted providers (the idea is
+knows the words of go-ethereum, erigon, nethermind, besu, reth, anvil, the embedded devnet and the hosted providers (the idea is
 viem's; the recorded samples are in ``tests/chain/test_rpc.py``).  The table is read from the top, the first match counts.
 It is money-relevant: a kind in ``translate.chain.REFUSALS`` lets a settlement conclude that no node has its transaction,
 so those rows match whole phrases, and what no row knows is ``OTHER``, from which nothing is concluded.
@@ -42,6 +42,7 @@ class NodeErrorKind(Enum):
     RANGE = "range"  # eth_getLogs: too many blocks or results at once
     RATE_LIMITED = "rate_limited"
     UNKNOWN_BLOCK = "unknown_block"  # not there yet, or pruned
+    NOT_READY = "not_ready"  # the node is syncing or indexing, or had no time for the request
     NO_SUCH_METHOD = "no_such_method"
     NOT_A_CONTRACT = "not_a_contract"  # a call that must answer words answered nothing
     OTHER = "other"
@@ -67,7 +68,8 @@ WORDINGS: Final = (
     _row(
         _K.HALTED,
         r"^\[[-0-9]*\] (?:out ?of ?gas|evm error|invalid opcode|invalid jump|stack (?:underflow|limit)|write protection)",
-        r"^\[[-0-9]*\] (?:invalid code|contract creation code storage|max call depth|bad instruction)",
+        r"^\[[-0-9]*\] (?:invalid code|contract creation code storage|max call depth|bad instruction|out of memory)",
+        r"^\[[-0-9]*\] transaction processing could not be completed due to an exception",
         r"^\[[-0-9]*\] vm execution error\.? \{(?:out of gas|bad instruction|bad jump|stack)",
     ),
     _row(
@@ -84,7 +86,7 @@ WORDINGS: Final = (
     ),
     _row(
         _K.UNKNOWN_BLOCK,
-        r"header not found",
+        r"header (?:range )?not found",
         r"unknown block",
         r"block not found",
         r"could not find block",
@@ -96,6 +98,14 @@ WORDINGS: Final = (
         r"block (?:number )?(?:is )?out of range",
         r"invalid block range",
         r"beyond current head",
+        r"world state unavailable",
+    ),
+    _row(
+        _K.NOT_READY,
+        r"transaction indexing is in progress",
+        r"initial sync is still in progress",
+        r"node is syncing",
+        r"\] (?:request timed out|timeout expired)$",
     ),
     _row(
         _K.RANGE,
@@ -107,7 +117,7 @@ WORDINGS: Final = (
         r"query returned more than",
         r"too many (?:results|logs)",
         r"max(?:imum)? (?:number of )?results",
-        r"response size",
+        r"response (?:size|too large)",
     ),
     _row(
         _K.ALREADY_KNOWN,
@@ -120,7 +130,14 @@ WORDINGS: Final = (
         r"transaction already exists",
     ),
     _row(_K.NONCE_TOO_LOW, r"(?<!authority )nonce (?:is )?too low", r"oldnonce", r"nonce has already been used"),
-    _row(_K.NONCE_TOO_HIGH, r"nonce (?:is )?too high", r"noncegap", r"nonce ?too ?far ?in ?(?:the )?future"),
+    _row(
+        _K.NONCE_TOO_HIGH,
+        r"nonce ?(?:is )?too ?high",
+        r"noncegap",
+        r"nonce ?too ?far ?in ?(?:the )?future",
+        r"nonce is too distant from current sender nonce",
+        r"gapped-nonce tx",
+    ),
     _row(
         _K.REPLACEMENT_UNDERPRICED,
         r"replacement transaction underpriced",
@@ -134,17 +151,23 @@ WORDINGS: Final = (
         r"max fee per gas (?:is )?less than block base fee",
         r"fee ?cap (?:is )?less than block base fee",
         r"feecap \d+ below chain minimum",
+        r"(?<!blob )gas price below current base fee",
     ),
     _row(
         _K.UNDERPRICED,
         r"transaction underpriced",
         r"feetoolow",
-        r"gas price below minimum",
+        r"gas price below (?:configured )?minimum",
         r"tip cap \d+, minimum needed",
         r"priority fee below minimum",
         r"(?:: |\] )(?:underpriced|fee too low)$",
     ),
-    _row(_K.INSUFFICIENT_FUNDS, r"insufficient ?funds", r"transaction overdraws from account"),
+    _row(
+        _K.INSUFFICIENT_FUNDS,
+        r"insufficient ?funds",
+        r"transaction overdraws from account",
+        r"upfront cost exceeds account balance",
+    ),
     _row(
         _K.GAS,
         r"intrinsic ?gas",
@@ -153,21 +176,25 @@ WORDINGS: Final = (
         r"exceeds block(?:'s)? gas limit",
         r"gas limit is greater than the block",
         r"gas limit (?:is )?(?:too high|reached)",
-        r"gaslimitexceeded",
+        r"gas ?limit ?(?:cap ?)?exceeded",
         r"gas ?uint(?:64)? ?overflow",
     ),
     _row(
         _K.INVALID,
-        r"(?:invalid|wrong|incorrect) chain ?id",
+        r"(?:invalid|wrong|incorrect) ?(?:tx)?chain ?id",
+        r"chainid (?:not supported|is required)",
         r"incompatible eip-155",
         r"only replay-protected",
         r"invalid sender",
-        r"invalid (?:transaction )?signature",
+        r"invalid ?(?:tx|transaction )?signature",
+        r"invalid ?(?:tx|transaction )type",
         r"invalid transaction v, r, s",
         r"sender (?:is )?not an eoa",
-        r"transaction type (?:is )?not supported",
+        r"transaction type (?:is )?not (?:supported|activated)",
         r"unsupported transaction type",
-        r"max priority fee per gas higher than",
+        r"max (?:priority )?fee per gas (?:higher than|exceeds max fee)",
+        r"invalidmaxpriorityfeepergas",
+        r"transaction fee cap exceeded",
         r"tx fee \(.{1,40}\) exceeds the configured cap",
         r"transaction cost overflow",
         r"nonce has max value",
@@ -176,7 +203,7 @@ WORDINGS: Final = (
         r"input data too large",
         r"transaction (?:invalid|too large)",
         r"initcode",
-        r"failed to (?:decode|recover)",
+        r"failed ?to ?(?:decode|recover|resolvesender)",
         r"rlptoolong",
         r"\] (?:typed transaction too short|rlp: )",
     ),
@@ -185,9 +212,17 @@ WORDINGS: Final = (
         r"pool is full",
         r"pool size constraints",
         r"account limit exceeded",
+        r"in-flight transaction limit reached",
         r"spammer",
     ),
-    _row(_K.NO_SUCH_METHOD, r"^\[-32601\]", r"method not found", r"does not exist/is not available", r"unsupported method"),
+    _row(
+        _K.NO_SUCH_METHOD,
+        r"^\[-32601\]",
+        r"method not found",
+        r"does not exist/is not available",
+        r"unsupported method",
+        r"^\[-32604\]",
+    ),
     _row(_K.RATE_LIMITED, r"^\[-32005\]"),
 )
 
@@ -199,9 +234,13 @@ class RpcError(Exception):
 
 
 class ChainUnavailable(RpcError):
-    """A node gave no answer that means anything.  The text is ours."""
+    """A node gave no answer that means anything.  ``sent`` false: it was not even asked.  The text is ours."""
 
     passing = True
+
+    def __init__(self, message: str, *, sent: bool = True) -> None:
+        super().__init__(message)
+        self.sent = sent
 
 
 class NodeError(RpcError):
@@ -219,7 +258,7 @@ class NodeError(RpcError):
         return f"{self.kind.value}: {self.message}" if self.message else self.kind.value
 
 
-_PASSING: Final = frozenset({_K.RATE_LIMITED, _K.UNKNOWN_BLOCK})
+_PASSING: Final = frozenset({_K.RATE_LIMITED, _K.UNKNOWN_BLOCK, _K.NOT_READY})
 
 
 def classify(code: int, message: str, data: str = "") -> NodeErrorKind:

@@ -119,7 +119,7 @@ def send(endpoint: Endpoint, calls: Sequence[RpcCall]) -> Generator[Command[Any]
     try:
         reply = yield from ask(request(endpoint, calls))
     except HttpFailed as error:
-        raise ChainUnavailable(f"{shown(endpoint.url)}: {error}") from None
+        raise ChainUnavailable(f"{shown(endpoint.url)}: {error}", sent=error.sent) from None
     return answers(len(calls), reply)
 
 
@@ -149,6 +149,8 @@ def answers(count: int, reply: HttpReply) -> tuple[Answer, ...]:
         if count != 1 or document.get("id") is None:
             _refused_whole(document)
         document = [document]
+    if isinstance(document, list) and len(document) == 1 < count and isinstance(document[0], dict):
+        _refused_whole(document[0])  # so does go-ethereum when a batch is too large
     if not isinstance(document, list) or len(document) != count:
         raise ChainUnavailable("the node's answer does not fit the request: not one entry for each call")
     found: dict[int, Answer] = {}

@@ -19,7 +19,7 @@ from typing import Any, Final, Self, TypeAlias, TypeVar
 import anyio
 import httpx
 
-from x402bind.chain.rpc import Endpoint
+from x402bind.chain.nodes import NodesLike
 from x402bind.chain.signers import AsyncSigner, Signer
 from x402bind.chain.transports import AsyncHttp, SyncHttp
 from x402bind.drive import adispatch, arun, dispatch, run
@@ -322,7 +322,7 @@ def paying_client(
     key: str | bytes | Signer,
     most: Price,
     *networks: str,
-    rpc: Mapping[str, str | Endpoint] | None = None,
+    rpc: Mapping[str, NodesLike] | None = None,
     **options: Any,
 ) -> httpx.Client:
     """Return an ``httpx.Client(**options)`` that pays at most ``most`` per payment on these networks.
@@ -339,7 +339,7 @@ def async_paying_client(
     key: str | bytes | Signer | AsyncSigner,
     most: Price,
     *networks: str,
-    rpc: Mapping[str, str | Endpoint] | None = None,
+    rpc: Mapping[str, NodesLike] | None = None,
     **options: Any,
 ) -> httpx.AsyncClient:
     """Return an ``httpx.AsyncClient(**options)`` that pays, as :func:`paying_client`."""

@@ -24,11 +24,21 @@ from types import MappingProxyType
 from typing import Any, Final, TypeAlias
 from urllib.parse import urlsplit
 
-from x402bind.chain.rpc import Endpoint
+from x402bind.chain.nodes import Nodes, NodesLike, nodes
 from x402bind.chain.signers import AsyncSigner, PrivateKeySigner, Signer
 from x402bind.errors import PaymentOutcomeUnknown
 from x402bind.translate.chain import read_chain, retry_reads
-from x402core.commands import ApprovePayment, Command, Deliver, Outcome, OutcomeKind, ReadChain, SignTypedData, StoreToken
+from x402core.commands import (
+    ApprovePayment,
+    Command,
+    Deliver,
+    Outcome,
+    OutcomeKind,
+    ReadChain,
+    SignMessage,
+    SignTypedData,
+    StoreToken,
+)
 from x402core.errors import LocalProtocolError, Reason, Refusal, RemoteProtocolError
 from x402core.events import CANCELLED, Begin, Method, Offer, Token
 from x402core.machines.client import ClientExchange
@@ -49,7 +59,6 @@ MOST_BODY: Final = 256 * 1024
 _LAG: Final = 60
 """Seconds by which a chain's clock may be behind ours: a permit counts as expired only then."""
 _MOST_TOKENS: Final = 1024
-_GONE: Final = (OutcomeKind.PAID, OutcomeKind.UNKNOWN)
 _log = logging.getLogger("x402bind")
 
 
@@ -147,7 +156,9 @@ class Budget:
         key = offer.network, offer.asset
         with self._lock:
             self._reserved[key] -= offer.amount
-            if outcome.kind in _GONE or (outcome.exposed_until is not None and offer.method is Method.EIP2612):
+            if outcome.kind is OutcomeKind.PAID and outcome.exposed_until is None:
+                self._spent[key] += outcome.amount
+            elif outcome.kind is OutcomeKind.UNKNOWN or (outcome.exposed_until is not None and offer.method is Method.EIP2612):
                 self._spent[key] += offer.amount
             elif outcome.exposed_until is not None:
                 self._exposed[key].append((outcome.exposed_until, offer.amount))
@@ -158,16 +169,16 @@ class Purse:
     """What a client pays from.
 
     ``signer`` signs permits; ``policy`` says which offers may be paid; ``rpc`` maps a network (``eip155:84532`` or a name the
-    registry knows) to the URL of a node, which paying by EIP-2612 needs; ``approve`` is asked before each payment;
-    ``budget`` bounds them all together; ``on_outcome`` is told how every exchange ended, the cancelled ones too; ``tokens``
-    are those bought so far.
+    registry knows) to the URL of a node, or to several, which paying by EIP-2612 needs; ``approve`` is asked before each
+    payment; ``budget`` bounds them all together; ``on_outcome`` is told how every exchange ended, the cancelled ones too;
+    ``tokens`` are those bought so far.
 
     Raises: LocalProtocolError naming the field.
     """
 
     signer: Signer | AsyncSigner
     policy: PayerPolicy
-    rpc: Mapping[str, str | Endpoint] = field(default_factory=dict)
+    rpc: Mapping[str, NodesLike] = field(default_factory=dict)
     approve: Approve | None = None
     budget: Budget | None = None
     on_outcome: Callable[[Outcome], object] | None = None
@@ -181,12 +192,10 @@ class Purse:
             raise LocalProtocolError(
                 "must not be async: it is also called while an exchange is being cancelled", field="on_outcome"
             )
-        endpoints: dict[str, str | Endpoint] = {}
-        for name, url in self.rpc.items():
+        endpoints: dict[str, NodesLike] = {}
+        for name, value in self.rpc.items():
             network = self.policy.registry.resolve(name)
-            endpoint = endpoints[network] = Endpoint(url, network) if isinstance(url, str) else url
-            if endpoint.network != network:
-                raise LocalProtocolError(f"the node for {network} is one of {endpoint.network}", field="rpc")
+            endpoints[network] = nodes(value, network)
         object.__setattr__(self, "rpc", MappingProxyType(endpoints))
 
     @classmethod
@@ -195,7 +204,7 @@ class Purse:
         key: str | bytes | Signer | AsyncSigner,
         most: Price,
         *networks: str,
-        rpc: Mapping[str, str | Endpoint] | None = None,
+        rpc: Mapping[str, NodesLike] | None = None,
     ) -> Purse:
         """Return a purse that pays at most ``most`` per payment on these networks; ``key`` is a private key or a signer."""
         signer = PrivateKeySigner(key) if isinstance(key, str | bytes) else key
@@ -209,12 +218,12 @@ class Purse:
 
     def read(self, command: ReadChain) -> Generator[Command[Any], Any, Facts]:
         """Ask the node configured for the network.  Raises: LocalProtocolError that says what to configure."""
-        endpoint = self.rpc.get(command.network)
-        if not isinstance(endpoint, Endpoint):
+        where = self.rpc.get(command.network)
+        if not isinstance(where, Nodes):
             reads = ", ".join([type(read).__name__ for read in command.reads])
             how = f"rpc={{'{command.network}': 'https://...'}}"
             raise LocalProtocolError(f"this payment needs {reads} from {command.network}: configure {how}", field="rpc")
-        return (yield from retry_reads(lambda: read_chain(command, endpoint)))
+        return (yield from retry_reads(lambda: read_chain(command, where)))
 
     def __repr__(self) -> str:
         """Show neither keys nor URLs."""
@@ -242,7 +251,8 @@ class Exchange:
         self.trail = trail
         self.url = url
         token = purse.tokens.find(parse_origin(url), urlsplit(url).path)
-        self.begin = Begin(method, url, trail.origin, replayable, token)
+        chains = frozenset(Network(name) for name in purse.rpc)
+        self.begin = Begin(method, url, trail.origin, replayable, token, chains)
         payer = local(parse_address, purse.signer.address, "signer")
         self.machine = ClientExchange(purse.policy, payer, entropy=secrets.token_bytes(32))
         self.outcome: Outcome | None = None
@@ -268,6 +278,7 @@ class Exchange:
         return {
             ApprovePayment: self._approve,
             SignTypedData: self.purse.signer.sign,
+            SignMessage: self.purse.signer.sign,
             StoreToken: self.purse.tokens.store,
         }
 

@@ -1,16 +1,18 @@
 """What every ledger promises: one contract, synchronous, atomic per call, the same words in every storage.
 
-Theory of operation.  A ledger keeps four things: *claims* (one permit buys one answer), the *settlement journal* (every
-signed byte before it is sent), *leases* on settlements (one worker at a time), and *transaction numbers* (one lane per
-network and account).  It takes no decision about money: ``claim`` and ``recall`` run :func:`x402core.ledger.decide` inside
-one transaction; the rest only ever adds knowledge (``rows.py``).
+Theory of operation.  A ledger keeps six things: *claims* (one permit buys one answer), the *settlement journal* (every
+signed byte before it is sent), *leases* on settlements (one worker at a time), *transaction numbers* (one lane per network
+and account), *grants* (who has paid for what, and which sign-in nonces are used up) and the *catalog* (what a facilitator
+lists).  It takes no decision about money: ``claim`` and ``recall`` run :func:`x402core.ledger.decide` inside one
+transaction; the rest only ever adds knowledge (``rows.py``).
 
 Invariants, tested for every storage by ``tests/ledger``:
 
 * Of all callers that claim a key at one time, one is told TAKEN or UNSERVED.
 * What a call has acknowledged survives a crash (``memory`` is the stated exception).
 * Nothing that was signed and stored is ever forgotten while its settlement is open; a final outcome never changes.
-* A transaction number belongs to one key at a time.
+* A transaction number belongs to one key at a time, and so does an identifier.
+* A sign-in nonce is granted once.
 * Storage trouble is an exception, never an answer.
 
 A method may block on a disk or a network when ``blocking`` is true: an async driver then calls it in a worker thread.
@@ -24,9 +26,10 @@ from dataclasses import dataclass
 from enum import StrEnum, unique
 from typing import Protocol
 
+from x402core.catalog import CatalogEntry, CatalogQuery
 from x402core.errors import Reply
 from x402core.events import Settled
-from x402core.ledger import Claim, ClaimState, PaymentState, SettlementRecord, Stored
+from x402core.ledger import Claim, ClaimState, Grant, PaymentState, SettlementRecord, SignedIn, Stored
 from x402core.values import Address, Amount, Hash32, Millis, Network
 
 __all__ = ["Entry", "EntryState", "Ledger", "LedgerUnavailable"]
@@ -79,15 +82,17 @@ class Ledger(Protocol):
 
     # --------------------------------------------------------------------------------------------------------- claims
 
-    def recall(self, key: str, request: str, *, now: Millis) -> Claim:
+    def recall(self, key: str, request: str, *, now: Millis, identifier: str = "") -> Claim:
         """Say what :meth:`claim` would answer, taking nothing, from one consistent look.
 
         On failure: nothing is known.
         """
 
-    def claim(self, key: str, request: str, owner: str, until: Millis, *, now: Millis) -> Claim:
+    def claim(self, key: str, request: str, owner: str, until: Millis, *, now: Millis, identifier: str = "") -> Claim:
         """Decide and, on TAKEN or UNSERVED, make ``owner`` the owner until ``until``, all in one transaction.
 
+        ``identifier`` names the payment in its payer's own scope; "" is none.  It stays with the payment until that is
+        released, void, pruned, or given up with no trace of money; till then any other payment of that name is a CONFLICT.
         On failure: somebody, perhaps this owner, holds the key until ``until``.
         """
 
@@ -97,9 +102,16 @@ class Ledger(Protocol):
         Another owner's claim, and a closed one, are left alone.  On failure: the claim stays until its lease ends.
         """
 
-    def commit(self, key: str, owner: str, settled: Settled | None, reply: Reply | None) -> None:
+    def extend(self, key: str, owner: str, until: Millis) -> bool:
+        """Move the lease of this owner's open claim forward, never back; False when it has none any more.
+
+        For a heartbeat while a handler runs.  On failure: the lease ends when it did; ask again.
+        """
+
+    def commit(self, key: str, owner: str, settled: Settled | None, reply: Reply | None, grant: Grant | None = None) -> None:
         """Close this owner's claim as paid (or journaled) with the answer to give again; the first answer stays.
 
+        ``grant`` is remembered in the same transaction, for as long as the settlement does not end void.
         A call by anyone but the present owner changes nothing.  On failure: the journal still says what happened.
         """
 
@@ -111,6 +123,13 @@ class Ledger(Protocol):
 
     def payment_state(self, key: str) -> PaymentState:
         """Say whether a token minted for this payment still stands.  On failure: nothing is known."""
+
+    def sign_in(self, resource: str, payer: Address, nonce: str, until: Millis, *, now: Millis) -> SignedIn:
+        """Grant a payer a resource it has paid for, once per nonce of that payer, in one transaction.
+
+        GRANTED uses the nonce up until ``until``, which lies beyond the proof's last valid moment; a proof that could not
+        be remembered (``until`` is past) gets NONCE_USED.  NOT_PAID uses nothing up.  On failure: nothing is granted.
+        """
 
     # ------------------------------------------------------------------------------------------ the settlement journal
 
@@ -171,6 +190,27 @@ class Ledger(Protocol):
         On failure: they stay this key's; ask again.
         """
 
+    # -------------------------------------------------------------------------------------------------------- catalog
+
+    def catalogue(self, entry: CatalogEntry) -> None:
+        """List a resource, in place of this payee's older entry of the same key; an older one changes nothing.
+
+        Of a payee's entries beyond ``MOST_PER_PAYEE`` the oldest are forgotten.
+        Raises: LocalProtocolError without a way to pay.  On failure: it may not be listed.
+        """
+
+    def resources(self, query: CatalogQuery) -> tuple[tuple[CatalogEntry, ...], int]:
+        """Return the part asked for of the entries that match, and how many match in all; first listed first.
+
+        In that order, a reader that pages through misses none.  On failure: nothing is known.
+        """
+
+    def search(self, text: str, query: CatalogQuery) -> tuple[tuple[CatalogEntry, ...], int]:
+        """Return the same of those entries in which every word of ``text`` is found; the latest paid for first.
+
+        On failure: nothing is known.
+        """
+
     # ---------------------------------------------------------------------------------------------------- housekeeping
 
     def prune(self, before: Millis) -> int:
@@ -178,7 +218,8 @@ class Ledger(Protocol):
 
         Over: the outcome is final, the claim closed (none, COMMITTED, void, or with its answer kept) and both older than
         ``before``.  A claim without a settlement record is never forgotten: its permit's expiry is not known here.
-        ``before`` must lie further back than any access token lives and any chain's clock lags.
+        ``before`` must lie further back than any access token lives and any chain's clock lags.  A payment that is forgotten
+        frees its identifier; what it granted stays, unless it was void.  The catalog is left as it is.
         On failure: some may be forgotten; ask again.
         """
 

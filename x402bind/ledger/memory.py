@@ -6,17 +6,19 @@ the transactions it had sent; use ``sqlite`` for anything that is worth money.
 
 from __future__ import annotations
 
+import heapq
 import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from x402core import ledger as rule
+from x402core.catalog import MOST_PER_PAYEE, CatalogEntry, CatalogQuery, terms
 from x402core.errors import LocalProtocolError, Reply
 from x402core.events import Settled
-from x402core.ledger import Claim, ClaimRow, ClaimState, PaymentState, SettlementRecord, Stored
-from x402core.values import Amount, Millis, Network
+from x402core.ledger import Claim, ClaimRow, ClaimState, Grant, PaymentState, SettlementRecord, SignedIn, Stored
+from x402core.values import Address, Amount, Millis, Network
 
 from . import rows
 from .contract import Entry
@@ -37,6 +39,11 @@ class _Store:
     records: dict[str, SettlementRecord] = field(default_factory=dict)
     leases: dict[str, tuple[str, Millis]] = field(default_factory=dict)
     numbers: dict[tuple[Network, str, int], _Number] = field(default_factory=dict)
+    names: dict[str, str] = field(default_factory=dict)  # identifier -> key
+    grants: dict[tuple[str, Address], set[str]] = field(default_factory=dict)  # (resource, payer) -> keys
+    nonces: dict[tuple[Address, str], Millis] = field(default_factory=dict)
+    ending: list[tuple[Millis, Address, str]] = field(default_factory=list)  # the same nonces, a heap
+    catalog: dict[tuple[str, str], CatalogEntry] = field(default_factory=dict)  # (key, payee), first listed first
 
     def look(self, key: str) -> tuple[ClaimRow | None, SettlementRecord | None]:
         return self.row(key), self.records.get(key)
@@ -44,6 +51,32 @@ class _Store:
     def row(self, key: str) -> ClaimRow | None:
         found = self.claims.get(key)
         return found[0] if found is not None else None
+
+    def named(self, identifier: str, key: str, now: Millis) -> ClaimRow | None:
+        """Return another key's row that has the identifier, if it still stands."""
+        other = self.names.get(identifier, key)
+        row, record = self.look(other)
+        return row if other != key and row is not None and rule.stands(row, record, now=now) else None
+
+    def write(self, row: ClaimRow, at: Millis) -> None:
+        """Write a claim; whoever had its identifier before has it no more."""
+        before = self.row(row.key)
+        if before is not None and before.identifier:
+            del self.names[before.identifier]
+        if row.identifier:
+            other = self.names.get(row.identifier)
+            if other is not None:
+                was, taken = self.claims[other]
+                self.claims[other] = (replace(was, identifier=""), taken)
+            self.names[row.identifier] = row.key
+        self.claims[row.key] = (row, at)
+
+    def drop(self, key: str) -> None:
+        """Forget a claim and free its identifier."""
+        row = self.row(key)
+        if row is not None:
+            self.names.pop(row.identifier, None)
+            del self.claims[key]
 
     def conflict(self, record: SettlementRecord) -> bool:
         return any(r.permit.slot == record.permit.slot and not rows.is_void(r) for r in self.records.values())
@@ -75,18 +108,19 @@ class MemoryLedger:
                 raise LocalProtocolError("this ledger is closed")
             yield self._stored
 
-    def recall(self, key: str, request: str, *, now: Millis) -> Claim:
+    def recall(self, key: str, request: str, *, now: Millis, identifier: str = "") -> Claim:
         """See :meth:`Ledger.recall`."""
         with self._store() as store:
-            return rule.recall(*store.look(key), request=request, now=now)
+            named = store.named(identifier, key, now)
+            return rule.recall(*store.look(key), request=request, now=now, named=named)
 
-    def claim(self, key: str, request: str, owner: str, until: Millis, *, now: Millis) -> Claim:
+    def claim(self, key: str, request: str, owner: str, until: Millis, *, now: Millis, identifier: str = "") -> Claim:
         """See :meth:`Ledger.claim`."""
         with self._store() as store:
             row, record = store.look(key)
-            claim = rule.decide(row, record, request=request, now=now)
-            if (after := rows.taken(row, claim, key, request, owner, until)) is not None:
-                store.claims[key] = (after, now)
+            claim = rule.decide(row, record, request=request, now=now, named=store.named(identifier, key, now))
+            if (after := rows.taken(row, claim, key, request, owner, until, identifier)) is not None:
+                store.write(after, now)
             return claim
 
     def release(self, key: str, owner: str) -> None:
@@ -94,27 +128,62 @@ class MemoryLedger:
         with self._store() as store:
             row, record = store.look(key)
             if rows.releasable(row, owner, record is not None):
-                del store.claims[key]
+                store.drop(key)
             elif (after := rows.closed(row, owner, ClaimState.KEPT, None, None)) is not None:
-                store.claims[key] = (after, store.claims[key][1])
+                store.write(after, store.at(key))
 
-    def commit(self, key: str, owner: str, settled: Settled | None, reply: Reply | None) -> None:
+    def extend(self, key: str, owner: str, until: Millis) -> bool:
+        """See :meth:`Ledger.extend`."""
+        with self._store() as store:
+            after = rows.extended(store.row(key), owner, until)
+            if after is not None:
+                store.write(after, store.at(key))
+            return after is not None
+
+    def commit(self, key: str, owner: str, settled: Settled | None, reply: Reply | None, grant: Grant | None = None) -> None:
         """See :meth:`Ledger.commit`."""
-        self._close_claim(key, owner, ClaimState.COMMITTED, settled, reply)
+        self._close_claim(key, owner, ClaimState.COMMITTED, settled, reply, grant)
 
     def keep(self, key: str, owner: str, reply: Reply | None, settled: Settled | None = None) -> None:
         """See :meth:`Ledger.keep`."""
         self._close_claim(key, owner, ClaimState.KEPT, settled, reply)
 
-    def _close_claim(self, key: str, owner: str, state: ClaimState, settled: Settled | None, reply: Reply | None) -> None:
+    def _close_claim(
+        self,
+        key: str,
+        owner: str,
+        state: ClaimState,
+        settled: Settled | None,
+        reply: Reply | None,
+        grant: Grant | None = None,
+    ) -> None:
         with self._store() as store:
-            if (after := rows.closed(store.row(key), owner, state, settled, reply)) is not None:
-                store.claims[key] = (after, store.at(key))
+            row = store.row(key)
+            if (after := rows.closed(row, owner, state, settled, reply)) is not None:
+                store.write(after, store.at(key))
+            if grant is not None and rows.owned(row, owner):
+                keys = store.grants.setdefault((grant.resource, grant.payer), set())
+                if not any(rows.firm(*store.look(paid)) for paid in keys):
+                    keys.add(key)
 
     def payment_state(self, key: str) -> PaymentState:
         """See :meth:`Ledger.payment_state`."""
         with self._store() as store:
             return rule.payment_state(*store.look(key))
+
+    def sign_in(self, resource: str, payer: Address, nonce: str, until: Millis, *, now: Millis) -> SignedIn:
+        """See :meth:`Ledger.sign_in`."""
+        with self._store() as store:
+            if until <= now or store.nonces.get((payer, nonce), now) > now:
+                return SignedIn.NONCE_USED
+            paid = (store.records.get(key) for key in store.grants.get((resource, payer), ()))
+            if not any(record is None or not rows.is_void(record) for record in paid):
+                return SignedIn.NOT_PAID
+            while store.ending and store.ending[0][0] <= now:
+                store.nonces.pop(heapq.heappop(store.ending)[1:], None)
+            store.nonces[payer, nonce] = rows.lasting(until)
+            heapq.heappush(store.ending, (rows.lasting(until), payer, nonce))
+            return SignedIn.GRANTED
 
     def record_intent(self, record: SettlementRecord, most_open: Amount | None) -> Stored:
         """See :meth:`Ledger.record_intent`."""
@@ -203,14 +272,43 @@ class MemoryLedger:
         with self._store() as store:
             _drop(store, network, key, NumberState.HELD, NumberState.USED)
 
+    def catalogue(self, entry: CatalogEntry) -> None:
+        """See :meth:`Ledger.catalogue`."""
+        at = (rows.listable(entry).key, entry.payee)
+        with self._store() as store:
+            known = store.catalog.get(at)
+            if known is not None and known.last_updated > entry.last_updated:
+                return
+            store.catalog[at] = entry
+            mine = [place for place in store.catalog if place[1] == entry.payee]
+            mine.sort(key=lambda place: store.catalog[place].last_updated)
+            for place in mine[:-MOST_PER_PAYEE]:
+                del store.catalog[place]
+
+    def resources(self, query: CatalogQuery) -> tuple[tuple[CatalogEntry, ...], int]:
+        """See :meth:`Ledger.resources`."""
+        with self._store() as store:
+            found = tuple(entry for entry in store.catalog.values() if query.matches(entry))
+            return found[query.offset : query.offset + query.limit], len(found)
+
+    def search(self, text: str, query: CatalogQuery) -> tuple[tuple[CatalogEntry, ...], int]:
+        """See :meth:`Ledger.search`."""
+        words = terms(text)
+        with self._store() as store:
+            found = [e for e in store.catalog.values() if query.matches(e) and all(word in e.words for word in words)]
+            found.sort(key=lambda entry: -entry.last_updated)
+            return tuple(found[query.offset : query.offset + query.limit]), len(found)
+
     def prune(self, before: Millis) -> int:
         """See :meth:`Ledger.prune`."""
         with self._store() as store:
             over = [k for k, r in store.records.items() if rows.prunable(store.row(k), store.at(k), r, before)]
             for key in over:
                 _drop(store, store.records[key].permit.network, key, *NumberState)
-                del store.records[key]
-                store.claims.pop(key, None)
+                if rows.is_void(store.records.pop(key)):
+                    for keys in store.grants.values():
+                        keys.discard(key)
+                store.drop(key)
                 store.leases.pop(key, None)
             return len(over)
 

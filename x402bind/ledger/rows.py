@@ -12,6 +12,7 @@ from itertools import count as counting
 from itertools import islice
 from typing import Final
 
+from x402core.catalog import CatalogEntry
 from x402core.errors import LocalProtocolError, Reply
 from x402core.events import Settled, Settlement, Unsettled
 from x402core.ledger import Attempt, Claim, ClaimRow, ClaimState, ClaimStatus, SettlementRecord, Stored, decide
@@ -27,11 +28,15 @@ __all__ = [
     "closed",
     "entry",
     "expires",
+    "extended",
+    "firm",
     "is_final",
     "is_void",
     "lasting",
+    "listable",
     "merged",
     "new_attempts",
+    "owned",
     "prunable",
     "releasable",
     "slot_taken",
@@ -56,12 +61,26 @@ class NumberState(IntEnum):
 # ---------------------------------------------------------------------------------------------------------------- claims
 
 
-def taken(row: ClaimRow | None, claim: Claim, key: str, request: str, owner: str, until: Millis) -> ClaimRow | None:
-    """Return the row to write for the answer to a claim, or None when the caller takes nothing."""
+def taken(
+    row: ClaimRow | None, claim: Claim, key: str, request: str, owner: str, until: Millis, identifier: str
+) -> ClaimRow | None:
+    """Return the row to write for the answer to a claim, or None when the caller takes nothing.
+
+    A payment that may have moved money keeps the first name it was given.
+    """
     if claim.status not in _TAKES:
         return None
     settled = claim.settled or (row.settled if row is not None else None)
-    return ClaimRow(key, owner, request, ClaimState.CLAIMED, lasting(until), settled)
+    if row is not None and (settled is not None or row.state is not ClaimState.CLAIMED):
+        identifier = row.identifier or identifier
+    return ClaimRow(key, owner, request, ClaimState.CLAIMED, lasting(until), settled, identifier=identifier)
+
+
+def extended(row: ClaimRow | None, owner: str, until: Millis) -> ClaimRow | None:
+    """Return this owner's open claim with its lease moved forward, never back, or None when it has none."""
+    if row is None or row.owner != owner or row.state is not ClaimState.CLAIMED:
+        return None
+    return replace(row, until=max(row.until, lasting(until)))
 
 
 def closed(
@@ -80,6 +99,20 @@ def releasable(row: ClaimRow | None, owner: str, journaled: bool) -> bool:
     if row is None or row.owner != owner or row.state is not ClaimState.CLAIMED:
         return False
     return not journaled and row.settled is None
+
+
+def owned(row: ClaimRow | None, owner: str) -> bool:
+    """Say whether a commit's grant is remembered: the present owner's only."""
+    return row is not None and row.owner == owner
+
+
+def firm(row: ClaimRow | None, record: SettlementRecord | None) -> bool:
+    """Say whether a payment's grant needs no other beside it: settled by the journal, by a facilitator's word, or so long
+    ago that both are pruned (a void one's grant goes with it).
+    """
+    if record is not None:
+        return isinstance(record.outcome, Settled)
+    return row is None or row.settled is not None
 
 
 def lasting(until: Millis) -> Millis:
@@ -159,6 +192,16 @@ def allot(mine: Iterable[int], others: Iterable[int], floor: int, count: int) ->
     return tuple(islice((number for number in counting(floor) if number not in busy), count))
 
 
+# --------------------------------------------------------------------------------------------------------------- catalog
+
+
+def listable(entry: CatalogEntry) -> CatalogEntry:
+    """Check an entry.  Raises: LocalProtocolError without a way to pay."""
+    if not entry.accepts:
+        raise LocalProtocolError("a listed resource has one way to pay at least", field="accepts")
+    return entry
+
+
 # ----------------------------------------------------------------------------------------------------------- housekeeping
 
 
@@ -190,7 +233,7 @@ def entry(key: str, row: ClaimRow | None, at: Millis, record: SettlementRecord |
         payer, amount, network = (settled.payer, settled.amount, settled.network) if settled else (None, None, None)
         return Entry(key, EntryState(claim or ClaimState.CLAIMED), claim, answered, payer, amount, None, network, hashes, at)
     permit = record.permit
-    money = (permit.payer, permit.amount, permit.asset, permit.network)
+    money = (permit.payer, record.amount, permit.asset, permit.network)
     return Entry(key, _progress(record), claim, answered, *money, _transactions(record), record.created)
 
 

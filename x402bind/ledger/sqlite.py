@@ -5,7 +5,8 @@ the call reads is still true when it commits.  Every reading call is one deferre
 snapshot.  How the file is opened, locked and made durable is ``sqlite_file.py``'s business.
 
 Amounts are text, because a uint256 does not fit SQLite's 64-bit integers; sums are made in Python.  Values are stored as
-``x402core.wire.journal`` writes them; the columns beside them only find rows.
+``x402core.wire.journal`` writes them; the columns beside them only find rows.  Grants and the catalog have their statements
+in files of their own.
 """
 
 from __future__ import annotations
@@ -15,13 +16,15 @@ from collections.abc import Callable
 from typing import Final, TypeVar
 
 from x402core import ledger as rule
+from x402core.catalog import CatalogEntry, CatalogQuery
 from x402core.errors import LocalProtocolError, Reply
 from x402core.events import Settled
-from x402core.ledger import Claim, ClaimRow, ClaimState, PaymentState, SettlementRecord, Stored
-from x402core.values import Amount, Millis, Network
+from x402core.ledger import Claim, ClaimRow, ClaimState, Grant, PaymentState, SettlementRecord, SignedIn, Stored
+from x402core.values import Address, Amount, Millis, Network
 from x402core.wire import journal
+from x402core.wire.discovery import decode_entry
 
-from . import rows
+from . import rows, sqlite_catalog, sqlite_grants
 from .contract import Entry, LedgerUnavailable
 from .rows import NumberState
 from .sqlite_file import SqliteFile
@@ -54,18 +57,19 @@ class SqliteLedger:
 
     # --------------------------------------------------------------------------------------------------------- claims
 
-    def recall(self, key: str, request: str, *, now: Millis) -> Claim:
+    def recall(self, key: str, request: str, *, now: Millis, identifier: str = "") -> Claim:
         """See :meth:`Ledger.recall`."""
         with self._file.reading() as db:
-            return rule.recall(_row(db, key), _record(db, key), request=request, now=now)
+            named = _named(db, identifier, key, now)
+            return rule.recall(_row(db, key), _record(db, key), request=request, now=now, named=named)
 
-    def claim(self, key: str, request: str, owner: str, until: Millis, *, now: Millis) -> Claim:
+    def claim(self, key: str, request: str, owner: str, until: Millis, *, now: Millis, identifier: str = "") -> Claim:
         """See :meth:`Ledger.claim`."""
         with self._file.writing() as db:
-            row = _row(db, key)
-            claim = rule.decide(row, _record(db, key), request=request, now=now)
-            if (after := rows.taken(row, claim, key, request, owner, until)) is not None:
-                _write_row(db, after, now)
+            row, named = _row(db, key), _named(db, identifier, key, now)
+            claim = rule.decide(row, _record(db, key), request=request, now=now, named=named)
+            if (after := rows.taken(row, claim, key, request, owner, until, identifier)) is not None:
+                _take_row(db, after, now)
             return claim
 
     def release(self, key: str, owner: str) -> None:
@@ -77,23 +81,54 @@ class SqliteLedger:
             elif (after := rows.closed(row, owner, ClaimState.KEPT, None, None)) is not None:
                 _write_row(db, after)
 
-    def commit(self, key: str, owner: str, settled: Settled | None, reply: Reply | None) -> None:
+    def extend(self, key: str, owner: str, until: Millis) -> bool:
+        """See :meth:`Ledger.extend`."""
+        with self._file.writing() as db:
+            after = rows.extended(_row(db, key), owner, until)
+            if after is not None:
+                _write_row(db, after)
+            return after is not None
+
+    def commit(self, key: str, owner: str, settled: Settled | None, reply: Reply | None, grant: Grant | None = None) -> None:
         """See :meth:`Ledger.commit`."""
-        self._close_claim(key, owner, ClaimState.COMMITTED, settled, reply)
+        self._close_claim(key, owner, ClaimState.COMMITTED, settled, reply, grant)
 
     def keep(self, key: str, owner: str, reply: Reply | None, settled: Settled | None = None) -> None:
         """See :meth:`Ledger.keep`."""
         self._close_claim(key, owner, ClaimState.KEPT, settled, reply)
 
-    def _close_claim(self, key: str, owner: str, state: ClaimState, settled: Settled | None, reply: Reply | None) -> None:
+    def _close_claim(
+        self,
+        key: str,
+        owner: str,
+        state: ClaimState,
+        settled: Settled | None,
+        reply: Reply | None,
+        grant: Grant | None = None,
+    ) -> None:
         with self._file.writing() as db:
-            if (after := rows.closed(_row(db, key), owner, state, settled, reply)) is not None:
+            row = _row(db, key)
+            if (after := rows.closed(row, owner, state, settled, reply)) is not None:
                 _write_row(db, after)
+            if grant is not None and rows.owned(row, owner):
+                sqlite_grants.remember_grant(db, _look, grant, key)
 
     def payment_state(self, key: str) -> PaymentState:
         """See :meth:`Ledger.payment_state`."""
         with self._file.reading() as db:
             return rule.payment_state(_row(db, key), _record(db, key))
+
+    def sign_in(self, resource: str, payer: Address, nonce: str, until: Millis, *, now: Millis) -> SignedIn:
+        """See :meth:`Ledger.sign_in`; a proof that gets nothing waits for no writer."""
+        asked = Grant(resource, payer)
+        with self._file.reading() as db:
+            told = sqlite_grants.sign_in(db, _record, asked, nonce, until, now)
+        if told is SignedIn.GRANTED:
+            with self._file.writing() as db:
+                told = sqlite_grants.sign_in(db, _record, asked, nonce, until, now)
+                if told is SignedIn.GRANTED:
+                    sqlite_grants.use_nonce(db, payer, nonce, until, now)
+        return told
 
     # ------------------------------------------------------------------------------------------ the settlement journal
 
@@ -183,6 +218,25 @@ class SqliteLedger:
             _drop_numbers(db, network, key, NumberState.HELD)
             _drop_numbers(db, network, key, NumberState.USED)
 
+    # -------------------------------------------------------------------------------------------------------- catalog
+
+    def catalogue(self, entry: CatalogEntry) -> None:
+        """See :meth:`Ledger.catalogue`."""
+        with self._file.writing() as db:
+            sqlite_catalog.list_entry(db, entry)
+
+    def resources(self, query: CatalogQuery) -> tuple[tuple[CatalogEntry, ...], int]:
+        """See :meth:`Ledger.resources`."""
+        with self._file.reading() as db:
+            found, total = sqlite_catalog.find(db, query)
+        return tuple(_read(decode_entry, body) for body in found), total
+
+    def search(self, text: str, query: CatalogQuery) -> tuple[tuple[CatalogEntry, ...], int]:
+        """See :meth:`Ledger.search`."""
+        with self._file.reading() as db:
+            found, total = sqlite_catalog.search(db, text, query)
+        return tuple(_read(decode_entry, body) for body in found), total
+
     # ---------------------------------------------------------------------------------------------------- housekeeping
 
     def prune(self, before: Millis) -> int:
@@ -193,8 +247,11 @@ class SqliteLedger:
                 found = db.execute(_OLD, (before, before, after, _PRUNED_AT_ONCE)).fetchall()
                 for seq, key, body in found:
                     after = seq
-                    if rows.prunable(_row(db, key), _at(db, key), _read(journal.decode_record, body), before):
+                    record = _read(journal.decode_record, body)
+                    if rows.prunable(_row(db, key), _at(db, key), record, before):
                         _forget(db, key)
+                        if rows.is_void(record):
+                            sqlite_grants.drop_grants(db, key)
                         pruned += 1
             if not found:
                 return pruned
@@ -209,10 +266,15 @@ class SqliteLedger:
 
 # ---------------------------------------------------------------------------------------------------------- statements
 
-_ROW: Final = "SELECT owner, request, state, until, settled, reply FROM x402_claims WHERE key = ?"
+_ROW: Final = "SELECT owner, request, state, until, settled, reply, identifier FROM x402_claims WHERE key = ?"
 _UPDATE_ROW: Final = "UPDATE x402_claims SET owner = ?, request = ?, state = ?, until = ?, settled = ?, reply = ? WHERE key = ?"
-_REPLACE_ROW: Final = """INSERT OR REPLACE INTO x402_claims (owner, request, state, until, settled, reply, key, at)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?)"""
+# not INSERT OR REPLACE: that would delete whatever other row has the identifier
+_TAKE_ROW: Final = """INSERT INTO x402_claims (key, owner, request, state, until, settled, at, identifier)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+    ON CONFLICT (key) DO UPDATE SET owner = excluded.owner, request = excluded.request, state = excluded.state,
+        until = excluded.until, settled = excluded.settled, at = excluded.at, identifier = excluded.identifier, reply = NULL"""
+_NAMED: Final = "SELECT key FROM x402_claims WHERE identifier = ? AND identifier <> '' AND key <> ?"
+_UNNAME: Final = "UPDATE x402_claims SET identifier = '' WHERE identifier = ? AND identifier <> '' AND key <> ?"
 _INSERT: Final = """INSERT INTO x402_records (key, slot, payer, asset, network, amount, created, expires, open, body)
     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
 _LEASE: Final = """INSERT INTO x402_leases (key, worker, until) VALUES (?, ?, ?)
@@ -232,10 +294,21 @@ def _row(db: sqlite3.Connection, key: str) -> ClaimRow | None:
     found = db.execute(_ROW, (key,)).fetchone()
     if found is None:
         return None
-    owner, request, state, until, settled, reply = found
+    owner, request, state, until, settled, reply, identifier = found
     paid = _read(journal.decode_settled, settled) if settled is not None else None
     answer = _read(journal.decode_reply, reply) if reply is not None else None
-    return ClaimRow(key, owner, request, ClaimState(state), Millis(until), paid, answer)
+    return ClaimRow(key, owner, request, ClaimState(state), Millis(until), paid, answer, identifier)
+
+
+def _look(db: sqlite3.Connection, key: str) -> tuple[ClaimRow | None, SettlementRecord | None]:
+    return _row(db, key), _record(db, key)
+
+
+def _named(db: sqlite3.Connection, identifier: str, key: str, now: Millis) -> ClaimRow | None:
+    """Return another key's row that has the identifier, if it still stands."""
+    found = db.execute(_NAMED, (identifier, key)).fetchone() if identifier else None
+    row, record = _look(db, found[0]) if found is not None else (None, None)
+    return row if row is not None and rule.stands(row, record, now=now) else None
 
 
 def _at(db: sqlite3.Connection, key: str) -> Millis:
@@ -243,15 +316,18 @@ def _at(db: sqlite3.Connection, key: str) -> Millis:
     return Millis(found[0] if found is not None else 0)
 
 
-def _write_row(db: sqlite3.Connection, row: ClaimRow, at: Millis | None = None) -> None:
-    """Write a claim; ``at`` is when it was taken, None leaves that as it is."""
+def _take_row(db: sqlite3.Connection, row: ClaimRow, at: Millis) -> None:
+    """Write a claim just taken, without an answer; whoever had its identifier before has it no more."""
+    db.execute(_UNNAME, (row.identifier, row.key))
+    settled = journal.encode_settled(row.settled) if row.settled is not None else None
+    db.execute(_TAKE_ROW, (row.key, row.owner, row.request, row.state, row.until, settled, at, row.identifier))
+
+
+def _write_row(db: sqlite3.Connection, row: ClaimRow) -> None:
+    """Write what changed of a claim; when it was taken and its identifier do not."""
     settled = journal.encode_settled(row.settled) if row.settled is not None else None
     reply = journal.encode_reply(row.reply) if row.reply is not None else None
-    values = (row.owner, row.request, row.state, row.until, settled, reply, row.key)
-    if at is None:
-        db.execute(_UPDATE_ROW, values)
-    else:
-        db.execute(_REPLACE_ROW, (*values, at))
+    db.execute(_UPDATE_ROW, (row.owner, row.request, row.state, row.until, settled, reply, row.key))
 
 
 def _record(db: sqlite3.Connection, key: str) -> SettlementRecord | None:
@@ -266,7 +342,7 @@ def _conflict(db: sqlite3.Connection, record: SettlementRecord) -> bool:
 
 def _insert_record(db: sqlite3.Connection, record: SettlementRecord) -> None:
     permit = record.permit
-    where = (record.key, permit.slot, permit.payer, permit.asset, permit.network, str(permit.amount), record.created)
+    where = (record.key, permit.slot, permit.payer, permit.asset, permit.network, str(record.amount), record.created)
     still_open = not rows.is_final(record.outcome)
     db.execute(_INSERT, (*where, rows.expires(record), still_open, journal.encode_record(record)))
 

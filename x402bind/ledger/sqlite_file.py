@@ -22,14 +22,14 @@ from .contract import LedgerUnavailable
 
 __all__ = ["SqliteFile"]
 
-SCHEMA: Final = 1
+SCHEMA: Final = 2
 _OPENING = threading.Lock()  # see _create_private
 
 _TABLES: Final = (
-    "CREATE TABLE IF NOT EXISTS x402_schema (version INTEGER NOT NULL)",
     """CREATE TABLE IF NOT EXISTS x402_claims (
         key TEXT PRIMARY KEY, request TEXT NOT NULL, owner TEXT NOT NULL, state TEXT NOT NULL, until INTEGER NOT NULL,
-        at INTEGER NOT NULL, settled BLOB, reply BLOB)""",
+        at INTEGER NOT NULL, settled BLOB, reply BLOB, identifier TEXT NOT NULL DEFAULT '')""",
+    "CREATE UNIQUE INDEX IF NOT EXISTS x402_named ON x402_claims (identifier) WHERE identifier <> ''",
     """CREATE TABLE IF NOT EXISTS x402_records (
         seq INTEGER PRIMARY KEY AUTOINCREMENT, key TEXT NOT NULL UNIQUE, slot TEXT NOT NULL, payer TEXT NOT NULL,
         asset TEXT NOT NULL, network TEXT NOT NULL, amount TEXT NOT NULL, created INTEGER NOT NULL, expires INTEGER NOT NULL,
@@ -43,7 +43,26 @@ _TABLES: Final = (
         network TEXT NOT NULL, account TEXT NOT NULL, number INTEGER NOT NULL, key TEXT NOT NULL, state INTEGER NOT NULL,
         PRIMARY KEY (network, account, number)) WITHOUT ROWID""",
     "CREATE INDEX IF NOT EXISTS x402_numbers_of ON x402_numbers (key, network)",
+    """CREATE TABLE IF NOT EXISTS x402_grants (
+        resource TEXT NOT NULL, payer TEXT NOT NULL, key TEXT NOT NULL, PRIMARY KEY (resource, payer, key)) WITHOUT ROWID""",
+    "CREATE INDEX IF NOT EXISTS x402_grants_of ON x402_grants (key)",
+    """CREATE TABLE IF NOT EXISTS x402_nonces (
+        payer TEXT NOT NULL, nonce TEXT NOT NULL, until INTEGER NOT NULL, PRIMARY KEY (payer, nonce)) WITHOUT ROWID""",
+    "CREATE INDEX IF NOT EXISTS x402_nonces_over ON x402_nonces (until)",
+    """CREATE TABLE IF NOT EXISTS x402_catalog (
+        seq INTEGER PRIMARY KEY AUTOINCREMENT, key TEXT NOT NULL, payee TEXT NOT NULL, type TEXT NOT NULL,
+        updated INTEGER NOT NULL, extensions TEXT NOT NULL, words TEXT NOT NULL, body BLOB NOT NULL, UNIQUE (key, payee))""",
+    "CREATE INDEX IF NOT EXISTS x402_catalog_of ON x402_catalog (payee, updated)",
+    """CREATE TABLE IF NOT EXISTS x402_catalog_offers (
+        entry INTEGER NOT NULL, scheme TEXT NOT NULL, network TEXT NOT NULL, pay_to TEXT NOT NULL)""",
+    "CREATE INDEX IF NOT EXISTS x402_catalog_offers_of ON x402_catalog_offers (entry)",
+    "CREATE INDEX IF NOT EXISTS x402_catalog_offers_to ON x402_catalog_offers (pay_to)",
 )
+
+# What brings a file of each older release up to the next; then _TABLES adds whatever table is missing.
+_MIGRATIONS: Final = {
+    1: ("ALTER TABLE x402_claims ADD COLUMN identifier TEXT NOT NULL DEFAULT ''",),
+}
 
 
 _FILES: weakref.WeakSet[SqliteFile] = weakref.WeakSet()
@@ -155,14 +174,29 @@ def _prepare(db: sqlite3.Connection, patience: float) -> None:
     db.execute("PRAGMA synchronous = FULL")
     db.execute("PRAGMA fullfsync = ON")  # macOS: fsync alone does not reach the disk
     db.execute("BEGIN IMMEDIATE")
-    for statement in _TABLES:
-        db.execute(statement)
+    db.execute("CREATE TABLE IF NOT EXISTS x402_schema (version INTEGER NOT NULL)")
     found = db.execute("SELECT version FROM x402_schema").fetchone()
     if found is None:
         db.execute("INSERT INTO x402_schema (version) VALUES (?)", (SCHEMA,))
-    elif found[0] != SCHEMA:
-        raise LocalProtocolError(f"the file is a ledger of version {found[0]}, this release reads {SCHEMA}", field="path")
+    else:
+        _migrate(db, found[0])
+    for statement in _TABLES:
+        db.execute(statement)
     db.execute("COMMIT")
+
+
+def _migrate(db: sqlite3.Connection, version: object) -> None:
+    """Bring an older release's tables up to this one's, in the transaction that opens the file.
+
+    A process of the older release that has the file open still works: what it does not know has a default.
+    """
+    if not isinstance(version, int) or not (version == SCHEMA or version in _MIGRATIONS):
+        raise LocalProtocolError(f"the file is a ledger of version {version}, this release reads {SCHEMA}", field="path")
+    for older in range(version, SCHEMA):
+        for statement in _MIGRATIONS[older]:
+            db.execute(statement)
+    if version != SCHEMA:
+        db.execute("UPDATE x402_schema SET version = ?", (SCHEMA,))
 
 
 def _use_wal(db: sqlite3.Connection, patience: float) -> None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from typing import Any, Final
 from urllib.parse import parse_qs, quote
@@ -23,6 +23,7 @@ import anyio
 from x402bind.chain.errors import RpcError
 from x402bind.drive import adispatch, arun
 from x402bind.seller import Seller
+from x402bind.translate.facilitator import FacilitatorUnavailable
 from x402bind.translate.ledger import LEDGER_COMMANDS
 from x402core.commands import Command, InvokeHandler, RecordIntent, ReportRefundDue, Respond, SettlePayment
 from x402core.errors import LocalProtocolError
@@ -31,6 +32,7 @@ from x402core.machines.machine import Machine
 from x402core.money import Price
 from x402core.policy import Terms
 from x402core.wire import http
+from x402core.wire.v2 import EXACT, UPTO
 
 from .held import App, HeldApp, Message, Receive, Scope, Send, send_reply
 
@@ -50,6 +52,8 @@ class PaymentMiddleware:
     for its settlement; ``body_most`` the body of a paid request, which its permit is bound to.  ``prove`` asks the chain at
     start-up whether it and its tokens are what the configuration says, and refuses to start when they are not.
 
+    ``default`` is what every other path costs, but for those in ``free``.  ``upto`` names the paths whose price is a ceiling.
+
     The handler finds who paid in ``scope["x402"]`` (:class:`~x402core.events.Payer`).
     """
 
@@ -59,6 +63,9 @@ class PaymentMiddleware:
         seller: Seller,
         prices: Mapping[str, Price | Iterable[Offer]],
         *,
+        default: Price | None = None,
+        free: Collection[str] = (),
+        upto: Collection[str] = (),
         token_path: str = "/token",
         hold_most: int = 1 << 20,
         body_most: int = 1 << 20,
@@ -73,7 +80,16 @@ class PaymentMiddleware:
                 raise LocalProtocolError(f"{path!r} is not a whole path such as '/premium'", field="prices")
             if _folded(path) in self._terms or _folded(path) == _folded(token_path):
                 raise LocalProtocolError(f"{path!r} is priced twice, or is the token path", field="prices")
-            self._terms[_folded(path)] = seller.terms(price, path, token_path=token_path)
+            scheme = UPTO if path in upto else EXACT
+            self._terms[_folded(path)] = seller.terms(price, path, token_path=token_path, scheme=scheme)
+        if unknown := [path for path in upto if path not in prices]:
+            raise LocalProtocolError(f"{unknown[0]!r} has no price", field="upto")
+        if any(not path.startswith("/") or _PATTERN.search(path) for path in free):
+            raise LocalProtocolError("write whole paths such as '/health'", field="free")
+        self._free = frozenset(map(_folded, free))
+        self._default = None if default is None else seller.terms(default, "/", token_path=token_path)
+        if self._default is not None and self._default.token is not None:
+            raise LocalProtocolError("tokens are sold by path: name the paths", field="default")
         self._scopes = {terms.token.scope: terms for terms in self._terms.values() if terms.token is not None}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -96,7 +112,9 @@ class PaymentMiddleware:
             terms = self._terms.get(path) or self._terms.get(_folded(path))
             if terms is not None:
                 return terms
-        return None
+        if self._default is None or any(_folded(path) in self._free for path in _spellings(scope)):
+            return None
+        return self._default
 
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Settle in the background while the application lives; an application without a lifespan is given one."""
@@ -135,7 +153,10 @@ class PaymentMiddleware:
             await self.seller.prove()
         except LocalProtocolError as error:
             return str(error)
-        except RpcError as error:  # our trouble, perhaps a passing one: requests get 503 until it is over
+        except (
+            RpcError,
+            FacilitatorUnavailable,
+        ) as error:  # our trouble, perhaps a passing one: requests get 503 until it is over
             _log.warning("the chain could not be asked at start-up: %s", error)
         return None
 
@@ -183,7 +204,7 @@ class _Request:
         seller = middleware.seller
         self._perform = adispatch(
             {
-                **seller.http.table,
+                **seller.settler.performers(),
                 **dict.fromkeys(LEDGER_COMMANDS, self._ledger),
                 SettlePayment: seller.settler.settle,
                 RecordIntent: seller.settler.record,
@@ -259,7 +280,7 @@ class _Request:
             raise _ClientGone
         if not handler.ready:
             raise handler.error or RuntimeError("the application ended without a response")
-        return HandlerHead(handler.status, held=handler.complete)
+        return HandlerHead(handler.status, handler.complete, handler.overrides)
 
     async def _watch(self, handler: HeldApp) -> None:
         """Notice the payer hanging up while the handler runs or streams; its request's body was read, so nothing else comes."""

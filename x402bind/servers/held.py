@@ -14,6 +14,7 @@ import anyio
 
 from x402core.errors import Reply
 from x402core.events import Headers
+from x402core.wire.overrides import SETTLEMENT_OVERRIDES
 
 __all__ = ["App", "HeldApp", "Message", "Receive", "ResponseTooLarge", "Scope", "Send", "add_headers", "send_reply"]
 
@@ -24,6 +25,7 @@ Send: TypeAlias = Callable[[Message], Awaitable[None]]
 App: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _BODILESS: Final = (204, 304)
+_OVERRIDES: Final = SETTLEMENT_OVERRIDES.lower().encode()
 
 
 class ResponseTooLarge(Exception):
@@ -40,6 +42,7 @@ class HeldApp:
         self._app, self._scope, self._receive, self._send = app, scope, receive, send
         self._hold, self._most = hold, most
         self._start: Message = {}
+        self._overrides: str | None = None
         self._body = bytearray()
         self._let_go = anyio.Event()
         self._too_large = False
@@ -53,6 +56,19 @@ class HeldApp:
     def status(self) -> int:
         """The response's status, once it has begun."""
         return int(self._start["status"])
+
+    @property
+    def overrides(self) -> str | None:
+        """What the application says is to be charged (``Settlement-Overrides``); it is taken off, and never sent on."""
+        return self._overrides
+
+    def _begin(self, message: Message) -> None:
+        headers = list(message.get("headers", ()))
+        said = [value.decode("latin-1") for name, value in headers if name.lower() == _OVERRIDES]
+        if said:
+            self._overrides = said[0] if len(said) == 1 else ", ".join(said)  # said twice is said wrongly
+            message = {**message, "headers": [pair for pair in headers if pair[0].lower() != _OVERRIDES]}
+        self._start = message
 
     @property
     def ready(self) -> bool:
@@ -76,7 +92,7 @@ class HeldApp:
 
     async def _take(self, message: Message) -> None:
         if message["type"] == "http.response.start":
-            self._start = message
+            self._begin(message)
         elif message["type"] == "http.response.body":
             await self._take_body(message.get("body", b""), more=message.get("more_body", False))
 

@@ -5,18 +5,21 @@ block came in between and every answer is from that block, in one round trip.  W
 *at* the block that both saw.  (Behind a load balancer that spreads the calls of one batch over several nodes this proves
 nothing; such a provider is to be asked through one session, or not at all.)
 
-Sending is different from reading: it is never repeated here.  An answer that was lost, a node that was busy, a refusal in
-words nobody has recorded are all UNCLEAR, and the settlement treats them as sent.
+Sending is different from reading: it is never repeated at a node.  An answer that was lost, a node that was busy, a refusal
+in words nobody has recorded are all UNCLEAR, and the settlement treats them as sent.
+
+Each may be asked of one node or of :class:`~x402bind.chain.nodes.Nodes`; how several are asked is in ``translate/nodes.py``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias, TypeVar
 
 from x402bind.chain import rpc
-from x402bind.chain.errors import ChainUnavailable, NodeError, NodeErrorKind, RpcError, printable
+from x402bind.chain.errors import ChainUnavailable, NodeError, NodeErrorKind, RpcError
+from x402bind.chain.nodes import Nodes, NodesLike, Where, nodes
 from x402bind.chain.rpc import Answer, Endpoint, RpcCall
 from x402bind.leaves import Sleep
 from x402core.commands import (
@@ -32,15 +35,14 @@ from x402core.commands import (
     SignTransactions,
 )
 from x402core.errors import LocalProtocolError
-from x402core.evm.abi import encode_call
-from x402core.evm.digests import domain
 from x402core.evm.transaction import transaction_hash
 from x402core.machines.machine import ask
-from x402core.reads import AuthorizationTrace, Facts, Read
-from x402core.registry import Asset
-from x402core.values import Address, Network, Seconds, chain_id
+from x402core.reads import AuthorizationTrace, Facts, Read, TransferTrace
+from x402core.values import Address, Network, Seconds
 
-from .chain_reads import contract_call, parse_answer, read_call, trace, word
+from . import nodes as several
+from .chain_reads import parse_answer, read_call, trace
+from .proof import prove_chain
 
 __all__ = [
     "REFUSALS",
@@ -78,23 +80,29 @@ REFUSALS: Final[frozenset[NodeErrorKind]] = frozenset(
 # ---------------------------------------------------------------------------------------------------------- reading
 
 
-def read_chain(command: ReadChain, endpoint: Endpoint) -> Translation[Facts]:
+def read_chain(command: ReadChain, where: Where) -> Translation[Facts]:
     """Fetch every read at one block, in one round trip unless the head moves meanwhile.
 
+    A plan that looks for the transaction which paid is asked of as many nodes as must agree.
     Raises: NodeError, ChainUnavailable: a read that cannot be answered fails the command.
     """
-    _check_network(command.network, endpoint)
+    _check_network(command.network, where)
+    run = several.agreed if several.is_proof(command.reads) else several.anywhere
+    return (yield from run(where, lambda endpoint: _read_chain(command, endpoint), several.sight_of_facts))
+
+
+def _read_chain(command: ReadChain, endpoint: Endpoint) -> Translation[Facts]:
     reads = tuple(dict.fromkeys(command.reads))
     head, answered = yield from _at_one_block(reads, endpoint)
     facts: dict[Any, object] = {}
     for read, answer in zip(reads, answered, strict=True):
-        if isinstance(read, AuthorizationTrace):
+        if isinstance(read, AuthorizationTrace | TransferTrace):
             if head.number < read.since:
                 raise ChainUnavailable("the node is behind: its head is older than the block to search from")
             facts[read] = yield from trace(read, answer, head.number, endpoint)
         else:
             facts[read] = parse_answer(read, answer)
-    return Facts(head.number, Seconds(head.time), facts)
+    return Facts(head.number, Seconds(head.time), facts, head.base_fee)
 
 
 def _at_one_block(reads: Sequence[Read[Any]], endpoint: Endpoint) -> Translation[tuple[rpc.Block, Sequence[Answer]]]:
@@ -116,12 +124,16 @@ def _block_at(at: str) -> RpcCall:
     return RpcCall("eth_getBlockByNumber", (at, False))
 
 
-def get_receipts(command: GetReceipts, endpoint: Endpoint) -> Translation[Receipts]:
-    """Fetch receipts and, last, the head, so that the head is never older than a receipt.
+def get_receipts(command: GetReceipts, where: Where) -> Translation[Receipts]:
+    """Fetch receipts and, last, the head, so that the head is never older than a receipt; of all nodes that must agree.
 
-    Raises: NodeError; ChainUnavailable, also when a receipt is newer than the head (two nodes answered).
+    Raises: NodeError; ChainUnavailable, also when a receipt is newer than the head (two nodes answered as one).
     """
-    _check_network(command.network, endpoint)
+    _check_network(command.network, where)
+    return (yield from several.agreed(where, lambda each: _get_receipts(command, each), several.sight_of_receipts))
+
+
+def _get_receipts(command: GetReceipts, endpoint: Endpoint) -> Translation[Receipts]:
     asked = [RpcCall("eth_getTransactionReceipt", (each,)) for each in command.hashes]
     *answered, last = yield from rpc.send(endpoint, (*asked, _block_at(_LATEST)))
     head = rpc.block(last)
@@ -149,30 +161,32 @@ def retry_reads(make: Callable[[], Translation[R]], pauses: Sequence[float] = RE
 # ---------------------------------------------------------------------------------------------------------- sending
 
 
-def broadcast(command: Broadcast, endpoint: Endpoint) -> Translation[Sent]:
+def broadcast(command: Broadcast, where: Where) -> Translation[Sent]:
     """Send raw transactions in order, one by one, stopping at the first that is not taken; sum up what became of them.
 
     ``REJECTED`` and ``NUMBER_TAKEN`` speak of the first transaction: with it refused, no later one can be executed.  When the
-    first was taken, any trouble with a later one is ``UNCLEAR``.
+    first was taken, any trouble with a later one is ``UNCLEAR``.  With several nodes, see :func:`_send_raw`.
     """
-    _check_network(command.network, endpoint)
+    _check_network(command.network, where)
+    for raw in command.before:  # the payer's own: mined already, refused or taken, the payment's own fate tells
+        yield from _send_raw(raw, where)
     for position, raw in enumerate(command.raws):
-        said = yield from _send_raw(raw, endpoint)
+        said = yield from _send_raw(raw, where)
         if said is not Sent.ACCEPTED:
             return said if position == 0 else Sent.UNCLEAR
     return Sent.ACCEPTED
 
 
-def fill(command: FillTxNumbers, endpoint: Endpoint) -> Translation[None]:
+def fill(command: FillTxNumbers, where: Where) -> Translation[None]:
     """Have transactions signed that do nothing, and send each; a number that is taken already is filled.
 
     Numbers that could not be filled are given back, for the next allocation to fill.
     """
-    _check_network(command.network, endpoint)
+    _check_network(command.network, where)
     try:
         signatures = yield from ask(SignTransactions(command.network, command.transactions))
         for transaction, signature in zip(command.transactions, signatures, strict=True):
-            said = yield from _send_raw(transaction.sign_with(signature), endpoint)
+            said = yield from _send_raw(transaction.sign_with(signature), where)
             if said is Sent.REJECTED:
                 raise ChainUnavailable("a filler was refused")
     except Exception:
@@ -180,23 +194,58 @@ def fill(command: FillTxNumbers, endpoint: Endpoint) -> Translation[None]:
         raise
 
 
-def rebroadcast(command: Rebroadcast, endpoint: Endpoint) -> Translation[None]:
-    """Send raw transactions once more in one batch; whatever the node says of them is as it was.
+def rebroadcast(command: Rebroadcast, where: Where) -> Translation[None]:
+    """Send raw transactions once more in one batch to every node; whatever one says of them is as it was.
 
-    Raises: ChainUnavailable, NodeError when it did not take the batch.
+    Raises: ChainUnavailable, NodeError when no node took the batch.
     """
-    _check_network(command.network, endpoint)
-    if command.raws:
-        yield from rpc.send(endpoint, [RpcCall("eth_sendRawTransaction", ("0x" + raw.hex(),)) for raw in command.raws])
+    _check_network(command.network, where)
+    if not command.raws:
+        return
+    told, trouble = False, list[RpcError]()
+    for endpoint in _each(where):
+        try:
+            yield from rpc.send(endpoint, [RpcCall("eth_sendRawTransaction", ("0x" + raw.hex(),)) for raw in command.raws])
+            told = True
+        except RpcError as error:
+            trouble.append(error)
+    if not told:
+        raise trouble[-1]
 
 
-def _send_raw(raw: bytes, endpoint: Endpoint) -> Translation[Sent]:
-    """Send one raw transaction and say what is certain about it."""
+def _send_raw(raw: bytes, where: Where) -> Translation[Sent]:
+    """Send one raw transaction to one node after the other until one takes it; say what is certain about it.
+
+    * One node has it: ACCEPTED, whatever others said.  A refusal may be that node's own: its pool's prices, its stale view.
+    * Its number is used, and no node may have it: NUMBER_TAKEN.
+    * Every node that was reached refused it for good: REJECTED.  A node to which not a byte was sent cannot have it.
+    * Anything else: UNCLEAR.
+    """
+    said = set[Sent]()
+    for endpoint in _each(where):
+        try:
+            if isinstance(where, Nodes):
+                yield from several.prove(where, endpoint)
+            found = yield from _offer(raw, endpoint)
+        except RpcError as error:
+            if isinstance(where, Nodes):
+                where.health.failed(endpoint)
+            if not isinstance(error, ChainUnavailable) or error.sent:
+                said.add(Sent.UNCLEAR)
+            continue
+        if found is Sent.ACCEPTED:
+            return found
+        if found is Sent.NUMBER_TAKEN:
+            return Sent.UNCLEAR if Sent.UNCLEAR in said else found
+        said.add(found)
+    return Sent.REJECTED if said == {Sent.REJECTED} else Sent.UNCLEAR
+
+
+def _offer(raw: bytes, endpoint: Endpoint) -> Translation[Sent]:
+    """Send one raw transaction to one node and say what is certain of it there.  Raises: ChainUnavailable."""
     ours = transaction_hash(raw)
     try:
         answer = yield from rpc.call(endpoint, "eth_sendRawTransaction", "0x" + raw.hex())
-    except ChainUnavailable:
-        return Sent.UNCLEAR
     except NodeError as error:
         if error.kind is NodeErrorKind.ALREADY_KNOWN:
             return Sent.ACCEPTED
@@ -230,7 +279,7 @@ class AccountView:
 
 
 def fees_and_number(
-    endpoint: Endpoint, account: Address, *, default_tip: int = _GWEI, most_fee: int = 5_000 * _GWEI
+    where: Where, account: Address, *, default_tip: int = _GWEI, most_fee: int = 5_000 * _GWEI
 ) -> Translation[AccountView]:
     """Fetch an account's next transaction numbers and the fees to offer, in one round trip.
 
@@ -238,6 +287,10 @@ def fees_and_number(
     node suggests, or ``default_tip`` where it suggests none.  Raises: NodeError; ChainUnavailable, also when the chain has
     no base fee (EIP-1559) or asks more than ``most_fee``: a node's mistake must not burn the settling account's money.
     """
+    return (yield from several.anywhere(where, lambda each: _fees_and_number(each, account, default_tip, most_fee)))
+
+
+def _fees_and_number(endpoint: Endpoint, account: Address, default_tip: int, most_fee: int) -> Translation[AccountView]:
     calls = (
         RpcCall("eth_getTransactionCount", (account, _LATEST)),
         RpcCall("eth_getTransactionCount", (account, "pending")),
@@ -256,70 +309,19 @@ def fees_and_number(
     return AccountView(next_number, max(next_number, rpc.quantity(waiting, "transaction count")), max_fee, tip)
 
 
-# -------------------------------------------------------------------------------------------- is it the chain we mean?
-
-
-_TOKEN_VIEWS: Final = (
-    ("DOMAIN_SEPARATOR()", "bytes32"),
-    ("name()", "string"),
-    ("version()", "string"),
-    ("decimals()", "uint8"),
-)
-
-
-def prove_chain(endpoint: Endpoint, assets: Sequence[Asset] = ()) -> Translation[tuple[str, ...]]:
-    """Compare the configuration with the chain in one round trip; return a sentence for each problem, none if all is well.
-
-    The node's chain id must be the network's; each asset's ``DOMAIN_SEPARATOR()`` the one permits are verified with, and its
-    ``decimals()`` those prices are reckoned in.  Raises: NodeError, ChainUnavailable when the node cannot be asked.
-    """
-    for asset in assets:
-        _check_network(asset.network, endpoint)
-    views = [contract_call(asset.address, encode_call(view), _LATEST) for asset in assets for view, _ in _TOKEN_VIEWS]
-    first, *answered = yield from rpc.send(endpoint, (RpcCall("eth_chainId"), *views))
-    expected, actual = chain_id(endpoint.network), rpc.quantity(first, "chain id")
-    if actual != expected:
-        return (f"url: the node serves chain {actual}, but network is {endpoint.network}",)
-    told = iter([_told(answer, kind) for answer, (_, kind) in zip(answered, len(assets) * _TOKEN_VIEWS, strict=True)])
-    return tuple([problem for asset in assets for problem in _asset_problems(asset, *[next(told) for _ in _TOKEN_VIEWS])])
-
-
-def _told(answer: Answer, kind: str) -> object | None:
-    """Return what a contract says, None when it does not say it."""
-    try:
-        return word(answer, kind)
-    except NodeError as error:
-        if error.passing:
-            raise
-        return None
-
-
-def _asset_problems(asset: Asset, separator: object, name: object, version: object, decimals: object) -> Iterator[str]:
-    which = f"asset {asset.code} ({asset.address})"
-    if separator is None and decimals is None:
-        yield f"{which}: address is not a token's on {asset.network}"
-        return
-    if decimals != asset.decimals:
-        yield f"{which}: decimals is {asset.decimals}, the contract says {decimals}"
-    if separator == domain(asset.name, asset.version, chain_id(asset.network), asset.address):
-        return
-    differing = [
-        f"{field} is {ours!r}, the contract says {printable(theirs)!r}"
-        for field, ours, theirs in (("name", asset.name, name), ("version", asset.version, version))
-        if isinstance(theirs, str) and theirs != ours
-    ]
-    yield f"{which}: not the contract's EIP-712 domain: {'; '.join(differing) or 'check name and version'}"
-
-
 # ------------------------------------------------------------------------------------------------------- for drivers
 
 
-def chain_table(endpoints: Mapping[Network, Endpoint]) -> dict[type[Command[Any]], Callable[[Any], Translation[Any]]]:
-    """Return the translation table of every chain command, reads retried, sends not."""
+def chain_table(endpoints: Mapping[Network, NodesLike]) -> dict[type[Command[Any]], Callable[[Any], Translation[Any]]]:
+    """Return the translation table of every chain command, reads retried, sends not.
 
-    def at(command: Any) -> Endpoint:
+    Raises: LocalProtocolError for a node of another network.
+    """
+    known = {network: nodes(value, network) for network, value in endpoints.items()}
+
+    def at(command: Any) -> Nodes:
         try:
-            return endpoints[command.network]
+            return known[command.network]
         except KeyError:
             raise LocalProtocolError(f"no node is configured for {command.network}", field="endpoints") from None
 
@@ -332,6 +334,10 @@ def chain_table(endpoints: Mapping[Network, Endpoint]) -> dict[type[Command[Any]
     }
 
 
-def _check_network(network: Network, endpoint: Endpoint) -> None:
-    if network != endpoint.network:
-        raise LocalProtocolError(f"asked about {network}, but this node is for {endpoint.network}", field="network")
+def _each(where: Where) -> tuple[Endpoint, ...]:
+    return (where,) if isinstance(where, Endpoint) else where.in_order
+
+
+def _check_network(network: Network, where: Where) -> None:
+    if network != where.network:
+        raise LocalProtocolError(f"asked about {network}, but this node is for {where.network}", field="network")

@@ -13,7 +13,9 @@ from x402bind.ledger.contract import Ledger
 from x402core.commands import (
     HANDLER_RESPONSE,
     AllocateTxNumbers,
+    CatalogResource,
     CheckPayment,
+    CheckSignIn,
     ClaimPayment,
     Command,
     CommitClaim,
@@ -23,12 +25,13 @@ from x402core.commands import (
     PersistSent,
     PersistSignedTx,
     RecallPayment,
+    RecallSettlement,
     RecordIntent,
     ReleaseClaim,
     ReturnTxNumbers,
 )
 from x402core.errors import LocalProtocolError, Reply
-from x402core.ledger import Claim, PaymentState, SettlementRecord, Stored
+from x402core.ledger import Claim, PaymentState, SettlementRecord, SignedIn, Stored
 from x402core.values import Address, Millis
 
 __all__ = ["LEDGER_COMMANDS", "Held", "LedgerPerformer", "nothing_held"]
@@ -73,11 +76,12 @@ class LedgerPerformer:
 
 
 def _recall(performer: LedgerPerformer, command: RecallPayment, held: Held) -> Claim:
-    return performer.ledger.recall(command.key, command.request, now=performer.clock())
+    return performer.ledger.recall(command.key, command.request, now=performer.clock(), identifier=command.identifier)
 
 
 def _claim(performer: LedgerPerformer, command: ClaimPayment, held: Held) -> Claim:
-    return performer.ledger.claim(command.key, command.request, command.owner, command.until, now=performer.clock())
+    who, until, now = command.owner, command.until, performer.clock()
+    return performer.ledger.claim(command.key, command.request, who, until, now=now, identifier=command.identifier)
 
 
 def _release(performer: LedgerPerformer, command: ReleaseClaim, held: Held) -> None:
@@ -85,7 +89,7 @@ def _release(performer: LedgerPerformer, command: ReleaseClaim, held: Held) -> N
 
 
 def _commit(performer: LedgerPerformer, command: CommitClaim, held: Held) -> None:
-    performer.ledger.commit(command.key, command.owner, command.settled, _reply(command, held))
+    performer.ledger.commit(command.key, command.owner, command.settled, _reply(command, held), command.grant)
 
 
 def _keep(performer: LedgerPerformer, command: KeepClaim, held: Held) -> None:
@@ -94,6 +98,19 @@ def _keep(performer: LedgerPerformer, command: KeepClaim, held: Held) -> None:
 
 def _check(performer: LedgerPerformer, command: CheckPayment, held: Held) -> PaymentState:
     return performer.ledger.payment_state(command.key)
+
+
+def _sign_in(performer: LedgerPerformer, command: CheckSignIn, held: Held) -> SignedIn:
+    now = performer.clock()
+    return performer.ledger.sign_in(command.resource, command.payer, command.nonce, command.until, now=now)
+
+
+def _recall_settlement(performer: LedgerPerformer, command: RecallSettlement, held: Held) -> SettlementRecord | None:
+    return performer.ledger.record(command.key)
+
+
+def _catalog(performer: LedgerPerformer, command: CatalogResource, held: Held) -> None:
+    performer.ledger.catalogue(command.entry)
 
 
 def _record_intent(performer: LedgerPerformer, command: RecordIntent, held: Held) -> Stored:
@@ -125,6 +142,9 @@ LEDGER_COMMANDS: Final[Mapping[type[Command[Any]], Callable[[LedgerPerformer, An
     CommitClaim: _commit,
     KeepClaim: _keep,
     CheckPayment: _check,
+    CheckSignIn: _sign_in,
+    RecallSettlement: _recall_settlement,
+    CatalogResource: _catalog,
     RecordIntent: _record_intent,
     PersistIntent: _persist_intent,
     PersistSignedTx: _persist,

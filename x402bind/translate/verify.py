@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
+from dataclasses import replace
 from typing import Any
 
-from x402core.commands import Command, ReadChain, VerifyPayment
+from x402core.commands import CheckSignIn, Command, ReadChain, VerifyPayment
 from x402core.errors import Refusal
+from x402core.ledger import SignedIn
 from x402core.machines.machine import Finer, ask
 from x402core.schemes.judge import Verified, early, judge, plan
 from x402core.values import Millis
 
-__all__ = ["verify", "verify_table"]
+__all__ = ["check_sign_in", "verify", "verify_table"]
 
 
 def verify(command: VerifyPayment, clock: Callable[[], Millis]) -> Generator[Command[Any], Any, Verified | Refusal]:
@@ -24,6 +26,16 @@ def verify(command: VerifyPayment, clock: Callable[[], Millis]) -> Generator[Com
     return judge(checked, facts, clock())
 
 
+def check_sign_in(command: CheckSignIn) -> Generator[Command[Any], Any, SignedIn]:
+    """Ask a contract whether the signature is its own, where only it can say; then the ledger."""
+    if command.contract is not None:
+        network, read = command.contract
+        facts = yield from ask(ReadChain(network, (read,)))
+        if not facts.of(read):
+            return SignedIn.NOT_PAID
+    return (yield from ask(replace(command, contract=None)))
+
+
 def verify_table(clock: Callable[[], Millis]) -> dict[type[Command[Any]], Finer]:
     """Return the translation table of the local judge."""
-    return {VerifyPayment: lambda command: verify(command, clock)}
+    return {VerifyPayment: lambda command: verify(command, clock), CheckSignIn: check_sign_in}

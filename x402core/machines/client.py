@@ -11,6 +11,8 @@ Rules:
 * The nonce is ``keccak(entropy, origin, offer)``: the same exchange always signs the same authorization.
 * Once a permit has left, no outcome but a definite receipt says what became of the money; every other outcome carries
   ``exposed_until``, because anyone who holds the permit can execute it until then.
+* A Permit2 permit moves nothing without an allowance: where the chain can be asked and says there is none, the payer signs one
+  too if the server will sponsor it (``eip2612GasSponsoring``), and else does not sign at all.
 * Money goes to the origin that was asked, over https or to loopback, and the token endpoint must be of that origin too.
 
 Not its business: bodies, redirects (bind below them), budgets across exchanges (``ApprovePayment``), storing tokens.
@@ -33,6 +35,7 @@ from x402core.commands import (
     ReadChain,
     SendRequest,
     SendTokenRequest,
+    SignMessage,
     SignTypedData,
     StoreToken,
     WakeAt,
@@ -43,23 +46,32 @@ from x402core.events import (
     Challenge,
     Dialect,
     Eip2612Permit,
+    Erc7710Permit,
     Failed,
+    Method,
     Offer,
     Payment,
     Permit,
+    Permit2Permit,
     Receipt,
     ResponseHead,
+    SponsoredPermit,
     Token,
 )
+from x402core.evm import digests
+from x402core.evm.digests import PERMIT2
 from x402core.evm.keccak import keccak
 from x402core.evm.secp256k1 import parse_signature
 from x402core.policy import PayerPolicy, choose
-from x402core.reads import Facts
+from x402core.reads import Allowance, Facts, PermitNonce, Read
+from x402core.registry import Registry
 from x402core.schemes import of
-from x402core.values import Address, Hash32, Millis, Origin, Seconds, parse_origin, seconds
-from x402core.wire import http, identifier, permit_token, v2
+from x402core.schemes.scheme import UPTO
+from x402core.values import Address, Hash32, Millis, Origin, Seconds, chain_id, parse_origin, seconds
+from x402core.wire import http, identifier, permit_token, sponsoring, v1, v2
 from x402core.wire.headers import single
 
+from . import sign_in
 from .machine import Commands, Input, Machine, Row, State, Trace
 
 __all__ = ["ClientExchange", "ClientInput", "ClientState"]
@@ -72,6 +84,9 @@ class ClientState(State):
     SENT = auto()
     CHOOSING = auto()
     READING = auto()
+    SIGNING_IN = auto()
+    SENT_SIGNED_IN = auto()
+    SPONSORING = auto()
     SIGNING = auto()
     PAYING = auto()
     PAUSING = auto()
@@ -91,6 +106,7 @@ class ClientInput(Input):
     BEGIN = auto()
     RESPONSE = auto()
     PAYMENT_REQUIRED = auto()
+    SIGN_IN_OFFERED = auto()
     NO_ACCEPTABLE_OFFER = auto()
     NOT_REPLAYABLE = auto()
     ORIGIN_REFUSED = auto()
@@ -99,6 +115,8 @@ class ClientInput(Input):
     APPROVED_UNREAD = auto()
     DECLINED = auto()
     FACTS = auto()
+    FACTS_NO_ALLOWANCE = auto()
+    FACTS_SPONSORED = auto()
     READ_FAILED = auto()
     SIGNED = auto()
     SIGNED_FOR_TOKEN = auto()
@@ -132,6 +150,8 @@ class ClientExchange(Machine[ClientState, ClientInput]):
         "permit",
         "policy",
         "resends",
+        "signed_in",
+        "sponsor",
         "unsigned",
     )
 
@@ -140,19 +160,36 @@ class ClientExchange(Machine[ClientState, ClientInput]):
         Row(S.IDLE, I.CANCEL, S.ABANDONED, "do_abandon", (Deliver,)),
         Row(S.SENT, I.RESPONSE, S.DONE, "do_deliver_free", (Deliver,)),
         Row(S.SENT, I.PAYMENT_REQUIRED, S.CHOOSING, "do_ask_approval", (ApprovePayment,)),
+        Row(S.SENT, I.SIGN_IN_OFFERED, S.SIGNING_IN, "do_sign_in", (SignMessage,)),
         Row(S.SENT, I.NO_ACCEPTABLE_OFFER, S.DECLINED, "do_decline", (Deliver,)),
         Row(S.SENT, I.NOT_REPLAYABLE, S.DECLINED, "do_decline", (Deliver,)),
         Row(S.SENT, I.ORIGIN_REFUSED, S.DECLINED, "do_decline", (Deliver,)),
         Row(S.SENT, I.OFFER_MALFORMED, S.FAILED, "do_fail", (Deliver,)),
         Row(S.SENT, I.IO_FAILED, S.FAILED, "do_fail", (Deliver,)),
         Row(S.SENT, I.CANCEL, S.ABANDONED, "do_abandon", (Deliver,)),
+        Row(S.SIGNING_IN, I.SIGNED, S.SENT_SIGNED_IN, "do_send_signed_in", (SendRequest,)),
+        Row(S.SIGNING_IN, I.SIGN_FAILED, S.CHOOSING, "do_ask_approval_instead", (ApprovePayment,)),
+        Row(S.SIGNING_IN, I.CANCEL, S.ABANDONED, "do_abandon", (Deliver,)),
+        Row(S.SENT_SIGNED_IN, I.RESPONSE, S.DONE, "do_deliver_free", (Deliver,)),
+        Row(S.SENT_SIGNED_IN, I.PAYMENT_REQUIRED, S.CHOOSING, "do_ask_approval", (ApprovePayment,)),
+        Row(S.SENT_SIGNED_IN, I.NO_ACCEPTABLE_OFFER, S.DECLINED, "do_decline", (Deliver,)),
+        Row(S.SENT_SIGNED_IN, I.NOT_REPLAYABLE, S.DECLINED, "do_decline", (Deliver,)),
+        Row(S.SENT_SIGNED_IN, I.ORIGIN_REFUSED, S.DECLINED, "do_decline", (Deliver,)),
+        Row(S.SENT_SIGNED_IN, I.OFFER_MALFORMED, S.FAILED, "do_fail", (Deliver,)),
+        Row(S.SENT_SIGNED_IN, I.IO_FAILED, S.FAILED, "do_fail", (Deliver,)),
+        Row(S.SENT_SIGNED_IN, I.CANCEL, S.ABANDONED, "do_abandon", (Deliver,)),
         Row(S.CHOOSING, I.APPROVED, S.SIGNING, "do_sign", (SignTypedData,)),
         Row(S.CHOOSING, I.APPROVED_UNREAD, S.READING, "do_read", (ReadChain,)),
         Row(S.CHOOSING, I.DECLINED, S.DECLINED, "do_decline", (Deliver,)),
         Row(S.CHOOSING, I.CANCEL, S.ABANDONED, "do_abandon", (Deliver,)),
         Row(S.READING, I.FACTS, S.SIGNING, "do_sign", (SignTypedData,)),
+        Row(S.READING, I.FACTS_NO_ALLOWANCE, S.DECLINED, "do_decline", (Deliver,)),
+        Row(S.READING, I.FACTS_SPONSORED, S.SPONSORING, "do_sign_allowance", (SignTypedData,)),
         Row(S.READING, I.READ_FAILED, S.FAILED, "do_fail", (Deliver,)),
         Row(S.READING, I.CANCEL, S.ABANDONED, "do_abandon", (Deliver,)),
+        Row(S.SPONSORING, I.SIGNED, S.SIGNING, "do_sign_sponsored", (SignTypedData,)),
+        Row(S.SPONSORING, I.SIGN_FAILED, S.DECLINED, "do_decline", (Deliver,)),
+        Row(S.SPONSORING, I.CANCEL, S.ABANDONED, "do_abandon", (Deliver,)),
         Row(S.SIGNING, I.SIGNED, S.PAYING, "do_pay", (SendRequest,)),
         Row(S.SIGNING, I.SIGNED_FOR_TOKEN, S.EXCHANGING, "do_exchange", (SendTokenRequest,)),
         Row(S.SIGNING, I.SIGN_FAILED, S.DECLINED, "do_decline", (Deliver,)),
@@ -188,6 +225,7 @@ class ClientExchange(Machine[ClientState, ClientInput]):
         ApprovePayment: "on_approval",
         ReadChain: "on_facts",
         SignTypedData: "on_signature",
+        SignMessage: "on_signed_in",
         SendTokenRequest: "on_token_reply",
         WakeAt: "on_tick",
     }
@@ -196,6 +234,7 @@ class ClientExchange(Machine[ClientState, ClientInput]):
         ApprovePayment: I.DECLINED,
         ReadChain: I.READ_FAILED,
         SignTypedData: I.SIGN_FAILED,
+        SignMessage: I.SIGN_FAILED,
         SendTokenRequest: I.IO_FAILED,
         WakeAt: I.TICK,
     }
@@ -210,6 +249,8 @@ class ClientExchange(Machine[ClientState, ClientInput]):
         self.begun: Begin | None = None
         self.challenge: Challenge | None = None
         self.offer: Offer | None = None
+        self.sponsor: SponsoredPermit | None = None  # signed, or about to be
+        self.signed_in: sign_in.Asked | None = None  # tried once at most
         self.unsigned: Permit | None = None
         self.permit: Permit | None = None  # set once it is signed and about to leave
         self.headers: tuple[tuple[str, str], ...] = ()
@@ -247,6 +288,10 @@ class ClientExchange(Machine[ClientState, ClientInput]):
             return I.ORIGIN_REFUSED, Refusal(Reason.ORIGIN_REFUSED, "the token endpoint is not of the origin that was asked")
         if not self.begun.replayable:
             return I.NOT_REPLAYABLE, Refusal(Reason.NOT_REPLAYABLE, "the request's body cannot be sent a second time")
+        if self.policy.sign_in and self.signed_in is None:
+            asked = sign_in.asked(challenge, self.begun.origin, self.payer, [cap.asset.network for cap in self.policy.caps])
+            if asked is not None:
+                return I.SIGN_IN_OFFERED, (challenge, chosen, asked)
         return I.PAYMENT_REQUIRED, (challenge, chosen)
 
     def _refuse_origin(self, head: ResponseHead) -> Refusal | None:
@@ -268,8 +313,9 @@ class ClientExchange(Machine[ClientState, ClientInput]):
         return url if challenge.token_endpoint and _origin(url) == self.begun.origin else None
 
     def _paid_response(self, head: ResponseHead, now: Millis) -> tuple[ClientInput, object]:
-        receipt = _receipt(head)
         assert self.permit is not None
+        assert self.offer is not None
+        receipt = _receipt(head, self.offer.dialect, self.policy.registry)
         if receipt is not None and not self._ours(receipt):
             return I.RESPONSE, Refusal(Reason.NETWORK_MISMATCH, "the receipt is for another payment than ours")
         if receipt is not None and receipt.success:  # whatever became of the handler: the money did move
@@ -278,17 +324,18 @@ class ClientExchange(Machine[ClientState, ClientInput]):
             return (I.ASKED_TO_WAIT if self._patient(now) else I.RESPONSE), receipt
         if receipt is not None and not receipt.success:
             return I.RECEIPT_FAILURE, Refusal(Reason.TRANSACTION_FAILED, receipt.reason[:200])
-        return (I.PAYMENT_REQUIRED if head.status == 402 else I.RESPONSE), _refusal(head)
+        refused = head.status in (402, 412)  # 412 is what some peers say of a missing allowance (x402.md 1.4)
+        return (I.PAYMENT_REQUIRED if refused else I.RESPONSE), _refusal(head)
 
     def _ours(self, receipt: Receipt) -> bool:
         """Say whether a receipt speaks of the payment we made (threat T27); what it leaves out it does not contradict."""
         permit = self.permit
         assert permit is not None
-        return (
-            receipt.network == permit.network
-            and receipt.payer in (None, permit.payer)
-            and (receipt.amount in (None, permit.amount) or not receipt.success)
-        )
+        assert self.offer is not None
+        fits = receipt.amount in (None, permit.amount)
+        if self.offer.scheme == UPTO and receipt.amount is not None:
+            fits = receipt.amount <= permit.amount
+        return receipt.network == permit.network and receipt.payer in (None, permit.payer) and (fits or not receipt.success)
 
     def _patient(self, now: Millis) -> bool:
         assert self.permit is not None
@@ -299,23 +346,50 @@ class ClientExchange(Machine[ClientState, ClientInput]):
         assert self.offer is not None
         if answer is not True:
             return I.DECLINED, answer if isinstance(answer, Refusal) else Refusal(Reason.NOT_APPROVED)
-        return (I.APPROVED_UNREAD if of(self.offer).needs(self.offer, self.payer) else I.APPROVED), None
+        return (I.APPROVED_UNREAD if self._reads() else I.APPROVED), None
+
+    def _reads(self) -> tuple[Read[Any], ...]:
+        """List what must, or can, be read before signing."""
+        assert self.offer is not None
+        assert self.begun is not None
+        if self.offer.method is Method.PERMIT2 and self.offer.network not in self.begun.chains:
+            return ()  # an allowance is good to know of, but not part of the permit
+        sponsored = (PermitNonce(self.offer.asset, self.payer),) if self._sponsored else ()
+        return (*of(self.offer).needs(self.offer, self.payer), *sponsored)
+
+    @property
+    def _sponsored(self) -> bool:
+        """Say whether the server executes an EIP-2612 permit for Permit2 before the payment, and the asset knows those."""
+        assert self.challenge is not None
+        assert self.offer is not None
+        asset = self.policy.registry.asset(self.offer.network, self.offer.asset)
+        knows = asset is not None and Method.EIP2612 in asset.methods
+        return self.offer.method is Method.PERMIT2 and knows and sponsoring.EIP2612 in self.challenge.extensions
 
     def on_facts(self, facts: Facts, _now: Millis) -> tuple[ClientInput, object]:
         """What the permit needs to state was read."""
-        return I.FACTS, facts
+        assert self.offer is not None
+        allowance = Allowance(self.offer.asset, self.payer, PERMIT2)
+        if self.offer.method is not Method.PERMIT2 or facts.of(allowance) >= self.offer.amount:
+            return I.FACTS, facts
+        if self._sponsored:
+            return I.FACTS_SPONSORED, facts
+        why = "Permit2 may not move this much of the token: approve it first"
+        return I.FACTS_NO_ALLOWANCE, Refusal(Reason.PERMIT2_ALLOWANCE, why)
 
     def on_signature(self, signature: bytes, _now: Millis) -> tuple[ClientInput, object]:
         """The wallet has signed; v of 0 or 1, as some wallets give, is spelled 27 or 28, and no other is a signature."""
         assert self.offer is not None
-        if len(signature) == 65 and signature[64] < 2:
-            signature = signature[:64] + bytes((signature[64] + 27,))
-        try:
-            parse_signature(signature)
-        except RemoteProtocolError as error:
-            return I.SIGN_FAILED, Refusal(Reason.SIGNING_FAILED, f"the wallet's answer is no signature: {error.text}")
+        found = _signature(signature)
+        if isinstance(found, Refusal):
+            return I.SIGN_FAILED, found
         token = self.offer.dialect is Dialect.PERMIT_TOKEN
-        return (I.SIGNED_FOR_TOKEN if token else I.SIGNED), signature
+        return (I.SIGNED_FOR_TOKEN if token else I.SIGNED), found
+
+    def on_signed_in(self, signature: bytes, _now: Millis) -> tuple[ClientInput, object]:
+        """The wallet has signed the sign-in message."""
+        found = _signature(signature)
+        return (I.SIGN_FAILED if isinstance(found, Refusal) else I.SIGNED), found
 
     def on_token_reply(self, head: ResponseHead, now: Millis) -> tuple[ClientInput, object]:
         """The token endpoint has answered; 4xx is a refusal, anything else but a well-formed token is unclear."""
@@ -342,16 +416,52 @@ class ClientExchange(Machine[ClientState, ClientInput]):
         headers = (("Authorization", f"Bearer {begin.token.value}"),) if begin.token is not None else ()
         return (SendRequest(headers),)
 
-    def do_ask_approval(self, chosen: tuple[Challenge, Offer], _now: Millis) -> Commands:
+    def do_ask_approval(self, chosen: tuple[Challenge | None, Offer | None], _now: Millis) -> Commands:
         """Ask for approval of the offer policy chose."""
         assert self.begun is not None
         self.challenge, self.offer = chosen
+        assert self.offer is not None
         return (ApprovePayment(self.offer, self.begun.url),)
+
+    def do_sign_in(self, found: tuple[Challenge, Offer, sign_in.Asked], _now: Millis) -> Commands:
+        """Ask the wallet to sign in; the payment is kept ready."""
+        self.challenge, self.offer, self.signed_in = found
+        return (SignMessage(self.payer, self.signed_in.digest, self.signed_in.message),)
+
+    def do_send_signed_in(self, signature: bytes, _now: Millis) -> Commands:
+        """Send the request again, signed in."""
+        assert self.signed_in is not None
+        return (SendRequest(((sign_in.SIGN_IN_WITH_X, self.signed_in.header(signature)),)),)
+
+    def do_ask_approval_instead(self, _why: object, now: Millis) -> Commands:
+        """Go on to the payment: the wallet would not sign in."""
+        return self.do_ask_approval((self.challenge, self.offer), now)
 
     def do_read(self, _data: None, _now: Millis) -> Commands:
         """Read what the permit must state."""
         assert self.offer is not None
-        return (ReadChain(self.offer.network, of(self.offer).needs(self.offer, self.payer)),)
+        return (ReadChain(self.offer.network, self._reads()),)
+
+    def do_sign_allowance(self, facts: Facts, now: Millis) -> Commands:
+        """Ask the wallet to let Permit2 move this payment's amount, for the server to execute with the payment."""
+        assert self.offer is not None
+        offer = self.offer
+        asset = self.policy.registry.asset(offer.network, offer.asset)
+        assert asset is not None
+        nonce = facts.of(PermitNonce(offer.asset, self.payer))
+        deadline = Seconds(seconds(now) + min(offer.timeout, self.policy.longest_validity))
+        self.sponsor = SponsoredPermit(offer.amount, nonce, deadline, b"")
+        chain = chain_id(offer.network)
+        domain = digests.domain(asset.name, asset.version, chain, offer.asset)
+        fields = (self.payer, digests.PERMIT2, offer.amount, nonce, deadline)
+        typed = digests.permit_typed_data(asset.name, asset.version, chain, offer.asset, *fields)
+        return (SignTypedData(self.payer, digests.permit_digest(domain, *fields), typed),)
+
+    def do_sign_sponsored(self, signature: bytes, now: Millis) -> Commands:
+        """Keep the allowance's signature and go on to the permit's."""
+        assert self.sponsor is not None
+        self.sponsor = replace(self.sponsor, signature=signature)
+        return self.do_sign(None, now)
 
     def do_sign(self, facts: Facts | None, now: Millis) -> Commands:
         """Prepare the permit and ask the wallet."""
@@ -365,13 +475,20 @@ class ClientExchange(Machine[ClientState, ClientInput]):
         return (SignTypedData(self.payer, scheme.digest(self.unsigned, offer), scheme.typed_data(self.unsigned, offer)),)
 
     def do_pay(self, signature: bytes, _now: Millis) -> Commands:
-        """Send the request again with the signed permit (x402 v2)."""
+        """Send the request again with the signed permit (x402)."""
         assert self.challenge is not None
+        assert self.offer is not None
         assert self.unsigned is not None
-        permit = replace(self.unsigned, signature=signature)
-        extensions = identifier.identified(self.challenge.extensions, self._identifier)
-        payment = Payment(permit, self.offer, self.challenge.resource, extensions)
-        self.headers = ((v2.PAYMENT_SIGNATURE, v2.encode_payment(payment)),)
+        assert not isinstance(self.unsigned, Erc7710Permit)  # no offer by delegation is ever chosen
+        permit: Permit = replace(self.unsigned, signature=signature)
+        if isinstance(permit, Permit2Permit) and self.sponsor is not None:
+            permit = replace(permit, sponsor=self.sponsor)
+        if self.offer.dialect is Dialect.V1:
+            self.headers = ((v1.X_PAYMENT, v1.encode_payment(permit, self.offer, self.policy.registry)),)
+        else:
+            extensions = identifier.identified(self.challenge.extensions, self._identifier)
+            payment = Payment(permit, self.offer, self.challenge.resource, extensions)
+            self.headers = ((v2.PAYMENT_SIGNATURE, v2.encode_payment(payment)),)
         self.permit = permit
         return (SendRequest(self.headers),)
 
@@ -424,7 +541,9 @@ class ClientExchange(Machine[ClientState, ClientInput]):
     def do_deliver_paid(self, receipt: Receipt | Refusal | None, _now: Millis) -> Commands:
         """Deliver a response that was paid for."""
         proof = receipt if isinstance(receipt, Receipt) else None
-        return (Deliver(Outcome(OutcomeKind.PAID, self.offer, proof)),)
+        # what was not charged of an upto permit may still be, by whoever holds it, until it ends
+        exposed = self._exposed() if proof is not None and proof.success and not proof.transaction else None
+        return (Deliver(Outcome(OutcomeKind.PAID, self.offer, proof, exposed_until=exposed)),)
 
     def do_decline(self, why: Refusal | Failed | None, _now: Millis) -> Commands:
         """Deliver the 402: nothing was signed, or what was signed never left."""
@@ -461,18 +580,32 @@ def _origin(url: str) -> Origin | None:
         return None
 
 
-def _receipt(head: ResponseHead) -> Receipt | None:
+def _receipt(head: ResponseHead, dialect: Dialect, registry: Registry) -> Receipt | None:
     """Return the receipt of a paid response; an unreadable one is no receipt: the outcome is then unknown."""
     try:
+        if dialect is Dialect.V1:
+            value = single(head.headers, v1.X_PAYMENT_RESPONSE)
+            return None if value is None else v1.decode_receipt(value, registry)
         value = single(head.headers, v2.PAYMENT_RESPONSE)
         return None if value is None else v2.decode_receipt(value)
     except RemoteProtocolError:
         return None
 
 
+def _signature(signature: bytes) -> bytes | Refusal:
+    """Return a wallet's signature with v of 27 or 28 (some wallets say 0 or 1), or say that it is none."""
+    if len(signature) == 65 and signature[64] < 2:
+        signature = signature[:64] + bytes((signature[64] + 27,))
+    try:
+        parse_signature(signature)
+    except RemoteProtocolError as error:
+        return Refusal(Reason.SIGNING_FAILED, f"the wallet's answer is no signature: {error.text}")
+    return signature
+
+
 def _refusal(head: ResponseHead) -> Refusal | None:
     """Return the server's own word for refusing a payment, for the caller's log: bounded, as it is a peer's text."""
-    if head.status != 402:
+    if head.status not in (402, 412):
         return None
     try:
         return Refusal(Reason.PAYMENT_REQUIRED, http.decode_402(head).error[:200])

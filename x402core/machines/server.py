@@ -1,14 +1,16 @@
 """The seller's side of one request for a priced resource.
 
-Theory of operation.  A request brings a permit (x402 v2), an access token (permit-token flow) or nothing.  A permit is
-checked without chain or clock first; then the ledger is asked whether this very payment was seen before; only a new one
-costs a chain read and is judged; then it is claimed; then served and settled in the order the offer says.
+Theory of operation.  A request brings a permit (x402 v2 or v1), an access token (permit-token flow), a signature of somebody
+who has paid before (``sign-in-with-x``), or nothing.  A permit is checked without chain or clock first (``payments.py``); then
+the ledger is asked whether this very payment was seen before; only a new one costs a chain read and is judged; then it is
+claimed; then served and settled in the order the offer says.
 
 Rules:
 
 * A handler runs for money only after the claim is taken; a settlement starts only with a ``Verified``.
 * A claim taken is closed exactly once: released when money definitely did not move, committed when it did, kept otherwise.
 * The same permit for the same request gets the same answer and receipt; for another request it is refused.
+* Of an ``upto`` permit the handler says how much is charged; nothing charged is nothing settled, and the permit is spent.
 * Whatever is our trouble is 503, and the payer may present the same permit again.
 
 Invariants are data: ``tests/test_tables.py`` walks every path.  Not its business: matching requests to prices (the binding
@@ -17,7 +19,6 @@ gates the endpoint), bodies, the token endpoint (``token.py``), moving money (``
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping
 from enum import auto
 from typing import Any, ClassVar
@@ -26,6 +27,7 @@ from x402core.access import TokenClaims, check_token
 from x402core.commands import (
     HANDLER_RESPONSE,
     CheckPayment,
+    CheckSignIn,
     ClaimPayment,
     Command,
     CommitClaim,
@@ -43,7 +45,7 @@ from x402core.events import (
     Dialect,
     Failed,
     HandlerHead,
-    Offer,
+    Headers,
     Payer,
     Pending,
     Permit,
@@ -53,16 +55,19 @@ from x402core.events import (
     SettleMode,
     Unsettled,
 )
-from x402core.ledger import Claim, ClaimStatus, PaymentState
+from x402core.ledger import Claim, ClaimStatus, Grant, PaymentState, SignedIn
 from x402core.policy import Terms
-from x402core.schemes.judge import Checked, Verified, check
-from x402core.values import Millis
-from x402core.wire import v2
+from x402core.schemes.judge import Checked, Verified, charge
+from x402core.schemes.scheme import UPTO
+from x402core.values import Amount, Millis
+from x402core.wire import overrides
 from x402core.wire.headers import parse_bearer, single
 
 from . import answers
 from .answers import LEASE_MARGIN
 from .machine import Commands, Input, Machine, Row, State, Trace
+from .payments import Arrived, arrived, fingerprint
+from .sign_in import SIGN_IN, advertised, asked_to_sign_in
 
 __all__ = ["LEASE_MARGIN", "ServerExchange", "ServerInput", "ServerState", "fingerprint"]
 
@@ -72,6 +77,7 @@ class ServerState(State):
 
     IDLE = auto()
     CHECKING_TOKEN = auto()
+    CHECKING_SIGN_IN = auto()
     SERVING = auto()
     RECALLING = auto()
     VERIFYING = auto()
@@ -96,6 +102,8 @@ class ServerInput(Input):
     TOKEN_INVALID = auto()
     TOKEN_LIVE = auto()
     TOKEN_REVOKED = auto()
+    SIGN_IN = auto()
+    SIGNED_IN = auto()
     PAYMENT = auto()
     NEW = auto()
     ANSWERED = auto()
@@ -104,11 +112,14 @@ class ServerInput(Input):
     SPENT = auto()
     VOID = auto()
     UNSERVED = auto()
+    CONFLICT = auto()
     VERIFIED = auto()
     USED = auto()
     TAKEN_SERVE_FIRST = auto()
     TAKEN_SETTLE_FIRST = auto()
     HANDLER_OK = auto()
+    HANDLER_OK_FREE = auto()
+    HANDLER_MISCHARGED = auto()
     HANDLER_FAILED = auto()
     HANDLER_RAISED = auto()
     SETTLED = auto()
@@ -127,7 +138,7 @@ S, I = ServerState, ServerInput  # noqa: E741
 class ServerExchange(Machine[ServerState, ServerInput]):
     """One request for a priced resource.  ``entropy``: 16 or more random bytes that name this exchange as a claim's owner."""
 
-    __slots__ = ("checked", "claims", "owner", "proof", "request", "settled", "terms", "used")
+    __slots__ = ("arrival", "checked", "claims", "owner", "proof", "request", "settled", "signed_in", "terms", "used")
 
     TABLE: ClassVar[tuple[Row, ...]] = (
         Row(S.IDLE, I.UNPAID, S.DONE, "do_refuse", (Respond,)),
@@ -136,11 +147,16 @@ class ServerExchange(Machine[ServerState, ServerInput]):
         Row(S.IDLE, I.REFUSED, S.DONE, "do_refuse", (Respond,)),
         Row(S.IDLE, I.TOKEN_INVALID, S.DONE, "do_refuse", (Respond,)),
         Row(S.IDLE, I.TOKEN, S.CHECKING_TOKEN, "do_check_token", (CheckPayment,)),
+        Row(S.IDLE, I.SIGN_IN, S.CHECKING_SIGN_IN, "do_check_sign_in", (CheckSignIn,)),
         Row(S.IDLE, I.PAYMENT, S.RECALLING, "do_recall", (RecallPayment,)),
         Row(S.CHECKING_TOKEN, I.TOKEN_LIVE, S.SERVING, "do_serve_token", (InvokeHandler,)),
         Row(S.CHECKING_TOKEN, I.TOKEN_REVOKED, S.DONE, "do_refuse", (Respond,)),
         Row(S.CHECKING_TOKEN, I.FAILED, S.DONE, "do_unavailable", (Respond,)),
         Row(S.CHECKING_TOKEN, I.CANCEL, S.DONE, "do_nothing"),
+        Row(S.CHECKING_SIGN_IN, I.SIGNED_IN, S.SERVING, "do_serve_signed_in", (InvokeHandler,)),
+        Row(S.CHECKING_SIGN_IN, I.UNPAID, S.DONE, "do_refuse", (Respond,)),
+        Row(S.CHECKING_SIGN_IN, I.FAILED, S.DONE, "do_unavailable", (Respond,)),
+        Row(S.CHECKING_SIGN_IN, I.CANCEL, S.DONE, "do_nothing"),
         Row(S.SERVING, I.HANDLER_OK, S.DONE, "do_respond_private", (Respond,)),
         Row(S.SERVING, I.HANDLER_FAILED, S.DONE, "do_respond_private", (Respond,)),
         Row(S.SERVING, I.HANDLER_RAISED, S.DONE, "do_broken", (Respond,)),
@@ -152,6 +168,7 @@ class ServerExchange(Machine[ServerState, ServerInput]):
         Row(S.RECALLING, I.PENDING, S.DONE, "do_pending", (Respond,)),
         Row(S.RECALLING, I.SPENT, S.DONE, "do_refuse", (Respond,)),
         Row(S.RECALLING, I.VOID, S.DONE, "do_refuse", (Respond,)),
+        Row(S.RECALLING, I.CONFLICT, S.DONE, "do_conflict", (Respond,)),
         Row(S.RECALLING, I.FAILED, S.DONE, "do_unavailable", (Respond,)),
         Row(S.RECALLING, I.CANCEL, S.DONE, "do_nothing"),
         Row(S.VERIFYING, I.VERIFIED, S.CLAIMING, "do_claim_verified", (ClaimPayment,)),
@@ -166,6 +183,7 @@ class ServerExchange(Machine[ServerState, ServerInput]):
         Row(S.RECALLING_USED, I.PENDING, S.DONE, "do_pending", (Respond,)),
         Row(S.RECALLING_USED, I.SPENT, S.DONE, "do_refuse", (Respond,)),
         Row(S.RECALLING_USED, I.VOID, S.DONE, "do_refuse", (Respond,)),
+        Row(S.RECALLING_USED, I.CONFLICT, S.DONE, "do_conflict", (Respond,)),
         Row(S.RECALLING_USED, I.FAILED, S.DONE, "do_unavailable", (Respond,)),
         Row(S.RECALLING_USED, I.CANCEL, S.DONE, "do_nothing"),
         Row(S.CLAIMING, I.TAKEN_SERVE_FIRST, S.SERVING_PAID, "do_serve_first", (InvokeHandler,)),
@@ -176,9 +194,12 @@ class ServerExchange(Machine[ServerState, ServerInput]):
         Row(S.CLAIMING, I.PENDING, S.DONE, "do_pending", (Respond,)),
         Row(S.CLAIMING, I.SPENT, S.DONE, "do_refuse", (Respond,)),
         Row(S.CLAIMING, I.VOID, S.DONE, "do_refuse", (Respond,)),
+        Row(S.CLAIMING, I.CONFLICT, S.DONE, "do_conflict", (Respond,)),
         Row(S.CLAIMING, I.FAILED, S.DONE, "do_release_unavailable", (ReleaseClaim, Respond)),
         Row(S.CLAIMING, I.CANCEL, S.DONE, "do_release", (ReleaseClaim,)),
         Row(S.SERVING_PAID, I.HANDLER_OK, S.SETTLING, "do_settle_served", (SettlePayment,)),
+        Row(S.SERVING_PAID, I.HANDLER_OK_FREE, S.DONE, "do_commit_free", (CommitClaim, Respond)),
+        Row(S.SERVING_PAID, I.HANDLER_MISCHARGED, S.DONE, "do_release_broken", (ReleaseClaim, Respond)),
         Row(S.SERVING_PAID, I.HANDLER_FAILED, S.DONE, "do_release_respond", (ReleaseClaim, Respond)),
         Row(S.SERVING_PAID, I.HANDLER_RAISED, S.DONE, "do_release_broken", (ReleaseClaim, Respond)),
         Row(S.SERVING_PAID, I.CANCEL, S.DONE, "do_release", (ReleaseClaim,)),
@@ -211,6 +232,7 @@ class ServerExchange(Machine[ServerState, ServerInput]):
     BEGINS: ClassVar[Mapping[type, str]] = {RequestHead: "on_request"}
     ANSWERS: ClassVar[Mapping[type[Command[Any]], str]] = {
         CheckPayment: "on_payment_state",
+        CheckSignIn: "on_signed_in",
         RecallPayment: "on_recalled",
         VerifyPayment: "on_judged",
         ClaimPayment: "on_claim",
@@ -219,6 +241,7 @@ class ServerExchange(Machine[ServerState, ServerInput]):
     }
     FAILURES: ClassVar[Mapping[type[Command[Any]], Input]] = {
         CheckPayment: I.FAILED,
+        CheckSignIn: I.FAILED,
         RecallPayment: I.FAILED,
         VerifyPayment: I.FAILED,
         ClaimPayment: I.FAILED,
@@ -234,6 +257,8 @@ class ServerExchange(Machine[ServerState, ServerInput]):
         self.owner = entropy.hex()
         self.request = ""
         self.claims: TokenClaims | None = None
+        self.signed_in: CheckSignIn | None = None
+        self.arrival: Arrived | None = None
         self.checked: Checked | None = None
         self.proof: Verified | None = None
         self.settled: Settled | None = None
@@ -242,14 +267,17 @@ class ServerExchange(Machine[ServerState, ServerInput]):
     # ------------------------------------------------------------------------------------------------------- classify
 
     def on_request(self, head: RequestHead, now: Millis) -> tuple[ServerInput, object]:
-        """A request arrived: with a permit, with a token, or with neither."""
+        """A request arrived: with a permit, with a token, with a sign-in, or with none of them."""
         try:
-            signature = single(head.headers, v2.PAYMENT_SIGNATURE)
-            if signature is not None:
-                return self._payment(head, signature)
+            found = arrived(head, self.terms, now)
+            if found is not None:
+                return self._found(found)
+            asked = asked_to_sign_in(head.headers, self.terms, now)
             authorization = single(head.headers, "Authorization")
         except RemoteProtocolError as error:
             return I.MALFORMED, error.reply
+        if asked is not None:
+            return I.SIGN_IN, asked
         if self.terms.token is None:
             return I.UNPAID, Refusal(Reason.PAYMENT_REQUIRED)
         if authorization is None:
@@ -261,15 +289,15 @@ class ServerExchange(Machine[ServerState, ServerInput]):
         claims = check_token(token, terms.ring, now=now, audience=terms.audience, scope=terms.scope)
         return (I.TOKEN_INVALID, claims) if isinstance(claims, Refusal) else (I.TOKEN, claims)
 
-    def _payment(self, head: RequestHead, signature: str) -> tuple[ServerInput, object]:
-        payment = v2.decode_payment(signature)
-        for offer in self.terms.offers:
-            if payment.accepted is not None and _same(offer, payment.accepted):
-                checked = check(payment.permit, offer)
-                if isinstance(checked, Refusal):
-                    return I.REFUSED, checked
-                return I.PAYMENT, (checked, fingerprint(head, signature))
-        return I.UNMATCHED, Refusal(Reason.NO_MATCH)
+    @staticmethod
+    def _found(found: Arrived | Refusal) -> tuple[ServerInput, object]:
+        if isinstance(found, Arrived):
+            return I.PAYMENT, found
+        return (I.UNMATCHED if found.reason is Reason.NO_MATCH else I.REFUSED), found
+
+    def on_signed_in(self, answer: SignedIn, _now: Millis) -> tuple[ServerInput, object]:
+        """The ledger says whether whoever signed in has paid before; if not, the payment path goes on, without a word."""
+        return (I.SIGNED_IN, None) if answer is SignedIn.GRANTED else (I.UNPAID, Refusal(Reason.PAYMENT_REQUIRED))
 
     def on_payment_state(self, state: PaymentState, _now: Millis) -> tuple[ServerInput, object]:
         """The ledger says whether the payment behind a token stands; one it has never heard of does not."""
@@ -296,7 +324,19 @@ class ServerExchange(Machine[ServerState, ServerInput]):
 
     def on_handled(self, head: HandlerHead, _now: Millis) -> tuple[ServerInput, object]:
         """The handler has answered; from 400 up it failed, and is not charged for where that can still be helped."""
-        return (I.HANDLER_OK if head.status < 400 else I.HANDLER_FAILED), head
+        if head.status >= 400:
+            return I.HANDLER_FAILED, head
+        if self.state is not S.SERVING_PAID:
+            return I.HANDLER_OK, head
+        assert self.proof is not None
+        try:
+            amount = overrides.charged(head.overrides, self.proof.offer)
+        except LocalProtocolError:  # the handler's own mistake: charging all would be another
+            return I.HANDLER_MISCHARGED, None
+        if amount == 0 and self.proof.offer.scheme == UPTO:
+            return I.HANDLER_OK_FREE, head
+        less = charge(self.proof, amount)
+        return (I.HANDLER_MISCHARGED, None) if isinstance(less, Refusal) else (I.HANDLER_OK, less)
 
     def on_settlement(self, settlement: Settlement, _now: Millis) -> tuple[ServerInput, object]:
         """The settler has answered."""
@@ -320,9 +360,12 @@ class ServerExchange(Machine[ServerState, ServerInput]):
         assert self.checked is not None
         return self.checked.permit
 
-    def do_refuse(self, why: Refusal, _now: Millis) -> Commands:
+    def do_refuse(self, why: Refusal, now: Millis) -> Commands:
         """Answer 402 with the reason."""
-        return (Respond(answers.refused(self.terms, why)),)
+        return (Respond(self._refused(why, now)),)
+
+    def _refused(self, why: Refusal, now: Millis, add: Headers = ()) -> Reply:
+        return answers.refused(self.terms, why, add, advertised(self.terms, bytes.fromhex(self.owner), now))
 
     def do_answer(self, reply: Reply, _now: Millis) -> Commands:
         """Answer what the error carries."""
@@ -356,10 +399,30 @@ class ServerExchange(Machine[ServerState, ServerInput]):
         """Answer 500 for a handler that raised."""
         return (Respond(_broken()),)
 
-    def do_recall(self, payment: tuple[Checked, str], _now: Millis) -> Commands:
+    def do_check_sign_in(self, asked: CheckSignIn, _now: Millis) -> Commands:
+        """Ask the ledger whether whoever signed in has paid for this before."""
+        self.signed_in = asked
+        return (asked,)
+
+    def do_serve_signed_in(self, _data: None, _now: Millis) -> Commands:
+        """Serve somebody who has paid before; nothing is settled, so nothing is held."""
+        assert self.signed_in is not None
+        offer = self.terms.offers[0]
+        payer = Payer(self.signed_in.payer, Amount(0), offer.asset, offer.network, f"{SIGN_IN}/{self.signed_in.nonce}")
+        return (InvokeHandler(payer, hold=False),)
+
+    def do_recall(self, found: Arrived, _now: Millis) -> Commands:
         """Ask the ledger before the chain."""
-        self.checked, self.request = payment
-        return (RecallPayment(self.permit.key, self.request),)
+        self.arrival, self.checked, self.request = found, found.checked, found.request
+        return (self._recall(),)
+
+    def _recall(self) -> RecallPayment:
+        assert self.arrival is not None
+        return RecallPayment(self.permit.key, self.request, self.arrival.identifier)
+
+    def do_conflict(self, _claim: Claim, _now: Millis) -> Commands:
+        """Answer 409: the payer gave this identifier to another payment (x402.md 3.5)."""
+        return (Respond(answers.conflict()),)
 
     def do_verify(self, _data: None, _now: Millis) -> Commands:
         """Have the payment judged against the chain."""
@@ -369,23 +432,23 @@ class ServerExchange(Machine[ServerState, ServerInput]):
     def do_recall_used(self, why: Refusal, _now: Millis) -> Commands:
         """Ask the ledger once more: an exchange that raced with this one may have settled the payment meanwhile."""
         self.used = why
-        return (RecallPayment(self.permit.key, self.request),)
+        return (self._recall(),)
 
-    def do_refuse_used(self, _data: None, _now: Millis) -> Commands:
+    def do_refuse_used(self, _data: None, now: Millis) -> Commands:
         """Refuse a permit that was used, and not here."""
         assert self.used is not None
-        return (Respond(answers.refused(self.terms, self.used)),)
+        return (Respond(self._refused(self.used, now)),)
 
-    def do_claim(self, _claim: Claim, now: Millis) -> Commands:
+    def do_claim(self, _claim: Claim | None, now: Millis) -> Commands:
         """Claim a payment that was settled but whose answer was never kept; there is nothing left to judge."""
+        assert self.arrival is not None
         until = Millis(max(self.permit.expires * 1000, now) + LEASE_MARGIN)
-        return (ClaimPayment(self.permit.key, self.request, self.owner, until),)
+        return (ClaimPayment(self.permit.key, self.request, self.owner, until, self.arrival.identifier),)
 
     def do_claim_verified(self, proof: Verified, now: Millis) -> Commands:
         """Claim a payment the judge let pass."""
         self.proof = proof
-        until = Millis(max(self.permit.expires * 1000, now) + LEASE_MARGIN)
-        return (ClaimPayment(self.permit.key, self.request, self.owner, until),)
+        return self.do_claim(None, now)
 
     def do_serve_first(self, _data: None, _now: Millis) -> Commands:
         """Run the handler and hold its response: nothing leaves before the money has moved."""
@@ -394,12 +457,19 @@ class ServerExchange(Machine[ServerState, ServerInput]):
     def do_settle(self, _data: None, _now: Millis) -> Commands:
         """Move the money before anything is served."""
         assert self.proof is not None
-        return (SettlePayment(self.proof),)
+        assert self.arrival is not None
+        return (SettlePayment(self.proof, note=self.arrival.note),)
 
-    def do_settle_served(self, _head: HandlerHead, _now: Millis) -> Commands:
-        """Move the money for a response that is held."""
-        assert self.proof is not None
-        return (SettlePayment(self.proof),)
+    def do_settle_served(self, proof: Verified, _now: Millis) -> Commands:
+        """Move the money for a response that is held: what the handler said of an ``upto`` permit, else all of it."""
+        assert self.arrival is not None
+        self.proof = proof
+        return (SettlePayment(proof, note=self.arrival.note),)
+
+    def do_commit_free(self, _head: HandlerHead, _now: Millis) -> Commands:
+        """Close the claim of an ``upto`` permit nothing is charged of, and let the held response go."""
+        commit = CommitClaim(self.permit.key, self.owner, None, HANDLER_RESPONSE, self._grant)
+        return (commit, Respond(None, self._receipt(None)))
 
     def do_serve_after_settling(self, settled: Settled, _now: Millis) -> Commands:
         """Run the handler for money that has moved."""
@@ -423,7 +493,7 @@ class ServerExchange(Machine[ServerState, ServerInput]):
 
     def do_pending(self, claim: Claim, _now: Millis) -> Commands:
         """Answer 503: the money is under way."""
-        return (Respond(answers.pending(self.permit, claim.transactions)),)
+        return (Respond(answers.pending(self.permit, claim.transactions, self._dialect)),)
 
     def do_release(self, _data: None, _now: Millis) -> Commands:
         """Give the claim up: no money moved."""
@@ -441,32 +511,32 @@ class ServerExchange(Machine[ServerState, ServerInput]):
         """Give the claim up for a handler that raised."""
         return (self._release(), Respond(_broken()))
 
-    def do_release_refuse(self, why: Unsettled, _now: Millis) -> Commands:
+    def do_release_refuse(self, why: Unsettled, now: Millis) -> Commands:
         """Give the claim up: the settlement was refused before anything was sent."""
-        return (self._release(), Respond(self._unsettled(why)))
+        return (self._release(), Respond(self._unsettled(why, now)))
 
     def do_commit_respond(self, settled: Settled, _now: Millis) -> Commands:
         """Close the claim as paid, keeping the held response, and let it go with its receipt."""
-        commit = CommitClaim(self.permit.key, self.owner, settled, HANDLER_RESPONSE)
+        commit = CommitClaim(self.permit.key, self.owner, settled, HANDLER_RESPONSE, self._grant)
         return (commit, Respond(None, self._receipt(settled)))
 
     def do_commit_served(self, head: HandlerHead, _now: Millis) -> Commands:
         """Close the claim as paid and served, keeping the response if it was held."""
         keep = HANDLER_RESPONSE if head.held else None
-        commit = CommitClaim(self.permit.key, self.owner, self.settled, keep)
+        commit = CommitClaim(self.permit.key, self.owner, self.settled, keep, self._grant)
         return (commit, Respond(None, self._receipt(self.settled)))
 
     def do_keep(self, _data: None, _now: Millis) -> Commands:
         """Leave the claim to the journal."""
         return (KeepClaim(self.permit.key, self.owner),)
 
-    def do_keep_refuse(self, why: Unsettled, _now: Millis) -> Commands:
+    def do_keep_refuse(self, why: Unsettled, now: Millis) -> Commands:
         """Leave the claim to the journal: our transaction failed, but the permit could still be executed."""
-        return (KeepClaim(self.permit.key, self.owner), Respond(self._unsettled(why)))
+        return (KeepClaim(self.permit.key, self.owner), Respond(self._unsettled(why, now)))
 
     def do_keep_pending(self, transactions: tuple[Any, ...], _now: Millis) -> Commands:
         """Leave the claim to the journal and answer 503."""
-        return (KeepClaim(self.permit.key, self.owner), Respond(answers.pending(self.permit, transactions)))
+        return (KeepClaim(self.permit.key, self.owner), Respond(answers.pending(self.permit, transactions, self._dialect)))
 
     def do_keep_unavailable(self, _why: object, _now: Millis) -> Commands:
         """Leave the claim to the journal: nothing is known about the money."""
@@ -476,13 +546,13 @@ class ServerExchange(Machine[ServerState, ServerInput]):
         """Leave the claim to the journal, with the held response for when the money has arrived."""
         return (KeepClaim(self.permit.key, self.owner, HANDLER_RESPONSE),)
 
-    def do_keep_served_refuse(self, why: Unsettled, _now: Millis) -> Commands:
+    def do_keep_served_refuse(self, why: Unsettled, now: Millis) -> Commands:
         """As ``do_keep_refuse``, with the held response."""
-        return (*self.do_keep_served(None, _now), Respond(self._unsettled(why)))
+        return (*self.do_keep_served(None, now), Respond(self._unsettled(why, now)))
 
     def do_keep_served_pending(self, transactions: tuple[Any, ...], _now: Millis) -> Commands:
         """As ``do_keep_pending``, with the held response."""
-        return (*self.do_keep_served(None, _now), Respond(answers.pending(self.permit, transactions)))
+        return (*self.do_keep_served(None, _now), Respond(answers.pending(self.permit, transactions, self._dialect)))
 
     def do_keep_served_unavailable(self, _why: object, _now: Millis) -> Commands:
         """As ``do_keep_unavailable``, with the held response."""
@@ -519,14 +589,28 @@ class ServerExchange(Machine[ServerState, ServerInput]):
     def _release(self) -> ReleaseClaim:
         return ReleaseClaim(self.permit.key, self.owner)
 
-    def _receipt(self, settled: Settled | None) -> tuple[tuple[str, str], ...]:
-        if settled is None:
-            return answers.PRIVATE
-        return (*answers.PRIVATE, *answers.receipt_header(answers.receipt(self.permit, settled)))
+    @property
+    def _grant(self) -> Grant | None:
+        """What this payment lets its payer come back for, by signing in."""
+        known = self.terms.sign_in
+        return None if known is None else Grant(known.resource, self.permit.payer)
 
-    def _unsettled(self, why: Unsettled) -> Reply:
-        proof = answers.receipt_header(answers.failed_receipt(self.permit, why.reason, why.transactions))
-        return answers.refused(self.terms, Refusal(why.reason), proof)
+    def _receipt(self, settled: Settled | None) -> Headers:
+        assert self.arrival is not None
+        if settled is not None:
+            return (*answers.PRIVATE, *answers.receipt_header(answers.receipt(self.permit, settled), self._dialect))
+        if self.arrival.checked.offer.scheme == UPTO:  # nothing was charged
+            return (*answers.PRIVATE, *answers.receipt_header(answers.nothing(self.permit), self._dialect))
+        return answers.PRIVATE
+
+    @property
+    def _dialect(self) -> answers.Spoken:
+        assert self.arrival is not None
+        return answers.Spoken(self.arrival.dialect, self.terms.registry)
+
+    def _unsettled(self, why: Unsettled, now: Millis) -> Reply:
+        proof = answers.receipt_header(answers.failed_receipt(self.permit, why.reason, why.transactions), self._dialect)
+        return self._refused(Refusal(why.reason), now, proof)
 
 
 _CLAIMS: Mapping[ClaimStatus, Callable[[Claim], tuple[ServerInput, object]]] = {
@@ -534,36 +618,10 @@ _CLAIMS: Mapping[ClaimStatus, Callable[[Claim], tuple[ServerInput, object]]] = {
     ClaimStatus.HELD: lambda claim: (I.HELD, claim),
     ClaimStatus.PENDING: lambda claim: (I.PENDING, claim),
     ClaimStatus.ANSWERED: lambda claim: (I.ANSWERED, claim),
+    ClaimStatus.CONFLICT: lambda claim: (I.CONFLICT, claim),
     ClaimStatus.VOID: lambda _claim: (I.VOID, Refusal(Reason.INVALID_TRANSACTION_STATE, "this payment ended without money")),
     ClaimStatus.SPENT: lambda _claim: (I.SPENT, Refusal(Reason.PAYMENT_SPENT)),
 }
-
-
-def fingerprint(head: RequestHead, payment: str) -> str:
-    """Return what a claim is bound to: method, raw target, body digest (threat T8) and the payment's own text, as SHA-256 hex.
-
-    The text, because a settled permit is public on the chain: whoever copies it from there must not get the payer's answer.
-    It is a secret as far as its ``payment-identifier`` is (our clients send a random one).
-    """
-    target = head.target.encode("utf-8", "surrogateescape")
-    parts = (head.method.upper().encode(), target, head.body_digest, payment.encode("utf-8", "surrogateescape"))
-    return hashlib.sha256(b"".join(len(part).to_bytes(8, "big") + part for part in parts)).hexdigest()
-
-
-def _same(ours: Offer, accepted: Offer) -> bool:
-    """Say whether an echoed offer is ours, by value (x402.md 5.1, "Matching rule v2")."""
-    return (
-        ours.dialect is Dialect.V2
-        and ours.scheme == accepted.scheme
-        and ours.method is accepted.method
-        and ours.network == accepted.network
-        and ours.amount == accepted.amount
-        and ours.asset == accepted.asset
-        and ours.pay_to == accepted.pay_to
-        and ours.timeout == accepted.timeout
-        and (ours.name, ours.version) == (accepted.name, accepted.version)
-        and ours.settle is accepted.settle
-    )
 
 
 def _broken() -> Reply:

@@ -268,7 +268,7 @@ class SettlementMachine(Machine[SettlementState, SettlementInput]):
 
     def on_begin(self, event: Settle, _now: Millis) -> tuple[SettlementInput, object]:
         """A verified permit is to be settled."""
-        return I.BEGIN, event.proof
+        return I.BEGIN, event
 
     def on_resume(self, event: Resume, _now: Millis) -> tuple[SettlementInput, object]:
         """A journaled settlement is taken up again."""
@@ -372,9 +372,11 @@ class SettlementMachine(Machine[SettlementState, SettlementInput]):
 
     # -------------------------------------------------------------------------------------------------------- actions
 
-    def do_record(self, proof: Any, now: Millis) -> Commands:
+    def do_record(self, event: Settle, now: Millis) -> Commands:
         """Journal the intent."""
-        self.record = SettlementRecord(proof.permit, proof.offer, since=proof.block, created=now)
+        proof = event.proof
+        record = SettlementRecord(proof.permit, proof.offer, since=proof.block, created=now)
+        self.record = replace(record, suffix=event.suffix, note=event.note)
         return (PersistIntent(self.record),)
 
     def do_take_up(self, record: SettlementRecord, now: Millis) -> Commands:
@@ -433,7 +435,8 @@ class SettlementMachine(Machine[SettlementState, SettlementInput]):
 
     def _sign(self, lane: Lane) -> Commands:
         record = self._record
-        calls = of(record.offer).calls(record.permit, record.offer)
+        *first, last = of(record.offer).calls(record.permit, record.offer)
+        calls = (*first, replace(last, data=last.data + record.suffix))
         chain = chain_id(record.permit.network)
         transactions = tuple(
             Transaction(chain, number, lane.max_priority_fee, lane.max_fee, call.gas, call.to, 0, call.data)
@@ -453,7 +456,8 @@ class SettlementMachine(Machine[SettlementState, SettlementInput]):
         assert self.candidate is not None
         record = self.record = self.candidate
         self.number_taken = False
-        return (Broadcast(record.permit.network, record.attempts[-1].raws),)
+        preludes = of(record.offer).preludes(record.permit)
+        return (Broadcast(record.permit.network, record.attempts[-1].raws, preludes),)
 
     def do_watch_sent(self, _data: object, now: Millis) -> Commands:
         """Watch what was, or may have been, sent."""
@@ -481,7 +485,8 @@ class SettlementMachine(Machine[SettlementState, SettlementInput]):
         """Send it once more, in case it was dropped, and look again later."""
         record = self._record
         self.sent = True
-        return (Rebroadcast(record.permit.network, record.attempts[-1].raws), self._wake(now))
+        preludes = of(record.offer).preludes(record.permit)
+        return (Rebroadcast(record.permit.network, (*preludes, *record.attempts[-1].raws)), self._wake(now))
 
     def do_ask_contract(self, _data: object, _now: Millis) -> Commands:
         """Ask the token contract what became of the permit."""
@@ -509,7 +514,7 @@ class SettlementMachine(Machine[SettlementState, SettlementInput]):
             transaction=proof.transaction,
             network=permit.network,
             payer=permit.payer,
-            amount=permit.amount,
+            amount=record.offer.amount,
             block=proof.block,
             transactions=ours or (proof.transaction,),
             foreign=not ours,
@@ -518,7 +523,7 @@ class SettlementMachine(Machine[SettlementState, SettlementInput]):
     def do_void(self, _data: object, _now: Millis) -> Commands:
         """Persist and report that the permit was not executed and never will be."""
         permit = self._record.permit
-        reason = Reason.TRANSACTION_FAILED if self.mined else Reason.VALID_BEFORE
+        reason = Reason.TRANSACTION_FAILED if self.mined else of(self._record.offer).expired
         return self._end(Unsettled(reason, permit.network, permit.payer, self._record.hashes))
 
     def do_void_fill(self, _data: object, now: Millis) -> Commands:

@@ -19,6 +19,7 @@ from x402core.reads import Allowance, BalanceOf, Facts, PermitNonce, Read, Simul
 from x402core.values import Address, Hash32, Seconds, chain_id
 
 from .scheme import Call, Closing, moved, same_asset, window
+from .wallets import SignedBy, Wallets
 
 __all__ = ["Eip2612", "spender"]
 
@@ -38,6 +39,7 @@ class Eip2612:
     scheme: ClassVar[str] = "exact"
     method: ClassVar[Method] = Method.EIP2612
     namespace: ClassVar[str] = "eip155"
+    expired: ClassVar[Reason] = Reason.VALID_BEFORE
 
     def digest(self, permit: Eip2612Permit, offer: Offer) -> bytes:
         """Return the EIP-712 digest of the ``Permit``."""
@@ -79,8 +81,8 @@ class Eip2612:
             signature=b"",
         )
 
-    def check(self, permit: Eip2612Permit, offer: Offer) -> Refusal | None:
-        """Refuse a wrong chain (defect A4), token, spender, amount or signature."""
+    def check(self, permit: Eip2612Permit, offer: Offer, wallets: Wallets) -> SignedBy | Refusal:
+        """Refuse a wrong chain (defect A4), token, spender, amount or signature; only keys sign these."""
         if (wrong := same_asset(permit.network, permit.asset, offer)) is not None:
             return wrong
         if permit.spender != spender(offer):
@@ -93,13 +95,13 @@ class Eip2612:
             return Refusal(Reason.SIGNATURE, f"permit.signature: {error.text}")
         if signer != permit.payer:
             return Refusal(Reason.SIGNATURE, "permit.signature is not permit.owner's")
-        return None
+        return SignedBy.KEY
 
     def window(self, permit: Eip2612Permit, offer: Offer, now: Seconds) -> Refusal | None:
         """Refuse a permit past, or too near, or too far from its deadline."""
         return window(Seconds(0), permit.deadline, offer, now)
 
-    def plan(self, permit: Eip2612Permit, offer: Offer) -> tuple[Read[Any], ...]:
+    def plan(self, permit: Eip2612Permit, offer: Offer, by: SignedBy) -> tuple[Read[Any], ...]:
         """Read the token's nonce, the payer's balance and a simulation of the permit, all at one block."""
         call = self.calls(permit, offer)[0]
         return (
@@ -108,9 +110,9 @@ class Eip2612:
             Simulate(call.to, call.data, permit.spender),
         )
 
-    def judge(self, permit: Eip2612Permit, offer: Offer, facts: Facts) -> Refusal | None:
+    def judge(self, permit: Eip2612Permit, offer: Offer, by: SignedBy, facts: Facts) -> Refusal | None:
         """Refuse a used or future nonce, a poor payer, and whatever else the token itself refuses."""
-        nonce, balance, simulated = (facts.of(read) for read in self.plan(permit, offer))
+        nonce, balance, simulated = (facts.of(read) for read in self.plan(permit, offer, by))
         if permit.nonce < nonce:
             return Refusal(Reason.NONCE_USED, "the token has moved past this permit's nonce")
         if permit.nonce > nonce:
@@ -136,6 +138,10 @@ class Eip2612:
         )
         move = abi.encode_call(_TRANSFER_FROM, permit.payer, offer.pay_to, permit.amount)
         return (Call(permit.asset, allow, _GAS), Call(permit.asset, move, _GAS))
+
+    def preludes(self, permit: Eip2612Permit) -> tuple[bytes, ...]:
+        """Need nobody else's transactions."""
+        return ()
 
     def paid(self, permit: Eip2612Permit, offer: Offer, receipt: TxReceipt) -> bool:
         """Demand exactly this transfer in a successful transaction (of ours: nobody else can make it)."""

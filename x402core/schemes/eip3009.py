@@ -7,23 +7,36 @@ authorization was used, and whether the transaction that used it moved exactly t
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any, ClassVar, Final
 
-from x402core.errors import Reason, Refusal, RemoteProtocolError
+from x402core.errors import Reason, Refusal
 from x402core.events import Eip3009Permit, Method, Offer
-from x402core.evm import abi, digests, secp256k1
-from x402core.reads import AuthorizationState, AuthorizationTrace, BalanceOf, Facts, Read, Simulate, TxReceipt
+from x402core.evm import abi, digests
+from x402core.reads import (
+    AuthorizationState,
+    AuthorizationTrace,
+    BalanceOf,
+    CodeAt,
+    Facts,
+    Read,
+    Simulate,
+    SimulateAll,
+    TxReceipt,
+)
 from x402core.values import Address, Hash32, Seconds, chain_id
 
 from .scheme import Call, Closing, moved, same_asset, topic, window
+from .wallets import DEPLOY_GAS, SignedBy, Wallets, deployment, inner, plan_signature, refuse_signature, signed_by
 
 __all__ = ["AUTHORIZATION_CANCELED", "AUTHORIZATION_USED", "Eip3009"]
 
 AUTHORIZATION_USED: Final = Hash32("0x98de503528ee59b575ef0c0a2576a82497bfc029a5685b209e9ec333479b10a5")
 AUTHORIZATION_CANCELED: Final = Hash32("0x1cdd46ff242716cdaa72d159d339a485b3438398348d68f09d7c8c0a59353d81")
 _TRANSFER_WITH: Final = "transferWithAuthorization(address,address,uint256,uint256,uint256,bytes32,uint8,bytes32,bytes32)"
-_GAS: Final = 200_000  # real FiatTokenV2_2 behind its proxy: 85.7k, 102.8k for a payee's first coin (measurements.md 5)
+_TRANSFER_WITH_BYTES: Final = "transferWithAuthorization(address,address,uint256,uint256,uint256,bytes32,bytes)"
+_GAS: Final = 300_000  # real FiatTokenV2_2: 85.7k, 102.8k for a payee's first coin (measurements.md 5); a wallet's check
 
 
 class Eip3009:
@@ -32,6 +45,7 @@ class Eip3009:
     scheme: ClassVar[str] = "exact"
     method: ClassVar[Method] = Method.EIP3009
     namespace: ClassVar[str] = "eip155"
+    expired: ClassVar[Reason] = Reason.VALID_BEFORE
 
     def digest(self, permit: Eip3009Permit, offer: Offer) -> bytes:
         """Return the EIP-712 digest of the ``TransferWithAuthorization``."""
@@ -75,7 +89,7 @@ class Eip3009:
             signature=b"",
         )
 
-    def check(self, permit: Eip3009Permit, offer: Offer) -> Refusal | None:
+    def check(self, permit: Eip3009Permit, offer: Offer, wallets: Wallets) -> SignedBy | Refusal:
         """Refuse a wrong chain, token, payee, amount or signature."""
         if (wrong := same_asset(permit.network, permit.asset, offer)) is not None:
             return wrong
@@ -83,54 +97,62 @@ class Eip3009:
             return Refusal(Reason.RECIPIENT_MISMATCH, "authorization.to is not the offer's payTo")
         if permit.amount != offer.amount:
             return Refusal(Reason.VALUE_MISMATCH, f"authorization.value is {permit.amount}, the offer asks {offer.amount}")
-        try:
-            signer = secp256k1.recover(self.digest(permit, offer), permit.signature)
-        except RemoteProtocolError as error:
-            return Refusal(Reason.SIGNATURE, f"payload.signature: {error.text}")
-        if signer != permit.payer:
-            return Refusal(Reason.SIGNATURE, "payload.signature is not authorization.from's")
-        return None
+        return signed_by(permit.payer, self.digest(permit, offer), permit.signature, wallets)
 
     def window(self, permit: Eip3009Permit, offer: Offer, now: Seconds) -> Refusal | None:
         """Refuse an authorization outside its window at ``now``."""
         return window(permit.valid_after, permit.valid_before, offer, now)
 
-    def plan(self, permit: Eip3009Permit, offer: Offer) -> tuple[Read[Any], ...]:
-        """Read the authorization's state, the payer's balance and a simulation, all at one block."""
-        (call,) = self.calls(permit, offer)
-        return (
-            AuthorizationState(permit.asset, permit.payer, permit.nonce),
-            BalanceOf(permit.asset, permit.payer),
-            Simulate(call.to, call.data),
-        )
+    def plan(self, permit: Eip3009Permit, offer: Offer, by: SignedBy) -> tuple[Read[Any], ...]:
+        """Read the authorization's state, the payer's balance, a simulation, and what a contract says of its signature."""
+        asked = (AuthorizationState(permit.asset, permit.payer, permit.nonce), BalanceOf(permit.asset, permit.payer))
+        move = self.calls(replace(permit, signature=inner(permit.signature)), offer)[-1]
+        first = plan_signature(by, permit.payer, b"" if by is SignedBy.KEY else self.digest(permit, offer), permit.signature)
+        if by is not SignedBy.UNDEPLOYED:
+            return (*asked, Simulate(move.to, move.data), *first)
+        made = deployment(permit.signature)
+        assert made is not None
+        return (*asked, Simulate(move.to, move.data), SimulateAll((made, (move.to, move.data))), *first)
 
-    def judge(self, permit: Eip3009Permit, offer: Offer, facts: Facts) -> Refusal | None:
+    def judge(self, permit: Eip3009Permit, offer: Offer, by: SignedBy, facts: Facts) -> Refusal | None:
         """Refuse a used authorization, a poor payer, and whatever else the token itself refuses."""
-        used, balance, simulated = (facts.of(read) for read in self.plan(permit, offer))
+        used, balance, simulated, *more = (facts.of(read) for read in self.plan(permit, offer, by)[:4])
         if used:
             return Refusal(Reason.NONCE_USED, "this authorization was already used or cancelled")
         if balance < permit.amount:
             return Refusal(Reason.INSUFFICIENT_FUNDS, "the payer's balance is below the amount")
+        if by is not SignedBy.KEY:
+            digest = self.digest(permit, offer)
+            if (wrong := refuse_signature(by, permit.payer, digest, permit.signature, facts)) is not None:
+                return wrong
+            if by is SignedBy.UNDEPLOYED and not facts.of(CodeAt(permit.payer)):
+                simulated = more[0]
         if not simulated.ok:
             return Refusal(Reason.SIMULATION_FAILED, "the token refuses this authorization")
         return None
 
     def calls(self, permit: Eip3009Permit, offer: Offer) -> tuple[Call, ...]:
-        """Return the one call."""
-        signature = permit.signature
-        data = abi.encode_call(
-            _TRANSFER_WITH,
+        """Return the transfer, after the deployment of a wallet whose signature brings one (it may have been made since)."""
+        signature = inner(permit.signature)
+        fields = (
             permit.payer,
             permit.pay_to,
             permit.amount,
             permit.valid_after,
             permit.valid_before,
             bytes.fromhex(permit.nonce[2:]),
-            signature[64],
-            signature[:32],
-            signature[32:64],
         )
-        return (Call(permit.asset, data, _GAS),)
+        if len(signature) == 65:
+            data = abi.encode_call(_TRANSFER_WITH, *fields, signature[64], signature[:32], signature[32:64])
+        else:
+            data = abi.encode_call(_TRANSFER_WITH_BYTES, *fields, signature)
+        move = Call(permit.asset, data, _GAS)
+        made = deployment(permit.signature)
+        return (move,) if made is None else (Call(*made, DEPLOY_GAS), move)
+
+    def preludes(self, permit: Eip3009Permit) -> tuple[bytes, ...]:
+        """Need nobody else's transactions."""
+        return ()
 
     def paid(self, permit: Eip3009Permit, offer: Offer, receipt: TxReceipt) -> bool:
         """Demand, in one successful transaction, the authorization's use and, as the token's next log, exactly this transfer.

@@ -11,17 +11,19 @@ while its window may be over and the chain would call it used.
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from typing import Any, Final, final
 
 from x402core.errors import LocalProtocolError, Reason, Refusal
-from x402core.events import Offer, Permit
-from x402core.reads import Facts, Read
-from x402core.values import Millis, seconds
+from x402core.events import Eip3009Permit, Offer, Permit
+from x402core.reads import CodeAt, Facts, Read
+from x402core.values import Amount, Millis, seconds
 
 from . import of
-from .scheme import EXPIRY_MARGIN
+from .scheme import EXPIRY_MARGIN, UPTO
+from .wallets import DEPLOYED, SignedBy, Wallets, inner
 
-__all__ = ["Checked", "Verified", "check", "early", "judge", "plan"]
+__all__ = ["Checked", "Verdict", "Verified", "charge", "check", "early", "judge", "plan", "vouched"]
 
 _SEAL: Final = object()
 
@@ -41,14 +43,24 @@ class _Sealed:
 
 @final
 class Checked(_Sealed):
-    """Proof that a permit is well signed by its payer for this offer.  Made by :func:`check` only."""
+    """A permit made for this offer, and signed by its payer's key or, ``by`` says which, by what only the chain can ask.
 
-    __slots__ = ()
+    Made by :func:`check` only.
+    """
+
+    __slots__ = ("by",)
+
+    def __init__(self, seal: object, permit: Permit, offer: Offer, by: SignedBy) -> None:
+        super().__init__(seal, permit, offer)
+        self.by = by
 
 
 @final
 class Verified(_Sealed):
-    """Proof that the chain would execute this permit for this offer at ``block``.  Made by :func:`judge` only."""
+    """Proof that the chain would execute this permit for this offer at ``block``.
+
+    Made by :func:`judge`, by :func:`vouched` from a facilitator's definite word, and by :func:`charge` from another.
+    """
 
     __slots__ = ("block",)
 
@@ -57,12 +69,12 @@ class Verified(_Sealed):
         self.block = block
 
 
-def check(permit: Permit, offer: Offer) -> Checked | Refusal:
+def check(permit: Permit, offer: Offer, wallets: Wallets = DEPLOYED) -> Checked | Refusal:
     """Judge what needs neither chain nor clock; total: every refusal is a value."""
     if permit.method is not offer.method:
         return Refusal(Reason.UNSUPPORTED_SCHEME, f"the offer takes {offer.method}, the permit is {permit.method}")
-    refusal = of(offer).check(permit, offer)
-    return Checked(_SEAL, permit, offer) if refusal is None else refusal
+    by = of(offer).check(permit, offer, wallets)
+    return by if isinstance(by, Refusal) else Checked(_SEAL, permit, offer, by)
 
 
 def early(checked: Checked, now: Millis) -> Refusal | None:
@@ -72,7 +84,7 @@ def early(checked: Checked, now: Millis) -> Refusal | None:
 
 def plan(checked: Checked) -> tuple[Read[Any], ...]:
     """List the chain reads the judge needs, to be answered at one block."""
-    return of(checked.offer).plan(checked.permit, checked.offer)
+    return of(checked.offer).plan(checked.permit, checked.offer, checked.by)
 
 
 def judge(checked: Checked, facts: Facts, now: Millis) -> Verified | Refusal:
@@ -85,7 +97,52 @@ def judge(checked: Checked, facts: Facts, now: Millis) -> Verified | Refusal:
     permit, offer = checked.permit, checked.offer
     refusal = scheme.window(permit, offer, seconds(now))
     if refusal is None and permit.expires < facts.time + EXPIRY_MARGIN:
-        refusal = Refusal(Reason.VALID_BEFORE, "the chain's own clock is past it")
+        refusal = Refusal(scheme.expired, "the chain's own clock is past it")
     if refusal is None:
-        refusal = scheme.judge(permit, offer, facts)
-    return Verified(_SEAL, permit, offer, facts.number) if refusal is None else refusal
+        refusal = scheme.judge(permit, offer, checked.by, facts)
+    if refusal is not None:
+        return refusal
+    return Verified(_SEAL, _unwrapped(permit, checked.by, facts), offer, facts.number)
+
+
+def _unwrapped(permit: Permit, by: SignedBy, facts: Facts) -> Permit:
+    """Drop the deployment of a wallet that exists by now: whoever settles would pay for a call that fails."""
+    if by is SignedBy.UNDEPLOYED and isinstance(permit, Eip3009Permit) and facts.of(CodeAt(permit.payer)):
+        return replace(permit, signature=inner(permit.signature))
+    return permit
+
+
+def vouched(checked: Checked, verdict: Verdict) -> Verified | Refusal:
+    """Take a remote facilitator's definite answer for this very permit and offer: as good as its word, and no better.
+
+    Raises: LocalProtocolError for an answer to another question.
+    """
+    if verdict.asked is not checked:
+        raise LocalProtocolError("the verdict is about another payment", field="verdict")
+    return Verified(_SEAL, checked.permit, checked.offer, verdict.block) if verdict.refusal is None else verdict.refusal
+
+
+def charge(proof: Verified, amount: Amount) -> Verified | Refusal:
+    """Return the proof for settling less than was signed (``upto``, x402.md 2.4); exactly what was signed stays as it is.
+
+    ``amount`` is in atomic units, above zero: nothing is not settled at all.
+    """
+    if amount == proof.offer.amount:
+        return proof
+    if proof.offer.scheme != UPTO or amount > proof.permit.amount:
+        return Refusal(Reason.UPTO_EXCEEDS, f"{amount} is to be charged, {proof.permit.amount} was signed")
+    if amount <= 0:
+        raise LocalProtocolError("nothing is not settled", field="amount")
+    return Verified(_SEAL, proof.permit, replace(proof.offer, amount=amount), proof.block)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Verdict:
+    """What a remote facilitator answered about ``asked``: valid when ``refusal`` is None.
+
+    ``block`` is the chain's head before it was asked, 0 where no chain is configured.
+    """
+
+    asked: Checked
+    refusal: Refusal | None = None
+    block: int = 0

@@ -17,12 +17,16 @@ from x402core.events import Method, Offer
 from x402core.reads import Facts, Log, Read, TxReceipt
 from x402core.values import Address, Hash32, Network, Seconds
 
-__all__ = ["EXPIRY_MARGIN", "LONGEST_VALIDITY", "TRANSFER", "Call", "Closing", "Scheme", "moved", "topic", "window"]
+from .wallets import SignedBy, Wallets
+
+__all__ = ["EXPIRY_MARGIN", "LONGEST_VALIDITY", "TRANSFER", "UPTO", "Call", "Closing", "Scheme", "moved", "topic", "window"]
 
 EXPIRY_MARGIN: Final = 6
 """Seconds a permit must still have: x402.md 2.0, "time buffer"."""
 LONGEST_VALIDITY: Final = 3600
 """Seconds ahead that any permit may reach, unless the offer itself asks for more; the official peers set no bound at all."""
+UPTO: Final = "upto"
+"""The scheme whose permit is a ceiling (x402.md 2.4)."""
 CLOCK_SKEW: Final = 60
 """Seconds a payer's clock may run ahead of ours before its window counts as too long."""
 
@@ -59,6 +63,8 @@ class Scheme(Protocol[P]):
     scheme: ClassVar[str]
     method: ClassVar[Method]
     namespace: ClassVar[str]
+    expired: ClassVar[Reason]
+    """What this method calls a permit that is over."""
 
     def digest(self, permit: P, offer: Offer) -> bytes:
         """Return the 32 bytes the payer signs."""
@@ -74,20 +80,23 @@ class Scheme(Protocol[P]):
     ) -> P:
         """Return the unsigned permit for an offer, valid ``validity`` seconds from ``now``."""
 
-    def check(self, permit: P, offer: Offer) -> Refusal | None:
-        """Refuse what can be refused without chain or clock: payee, asset, amount, signature."""
+    def check(self, permit: P, offer: Offer, wallets: Wallets) -> SignedBy | Refusal:
+        """Refuse what can be refused without chain or clock (payee, asset, amount, signature); say whose signature it is."""
 
     def window(self, permit: P, offer: Offer, now: Seconds) -> Refusal | None:
         """Refuse a permit outside its validity at ``now``."""
 
-    def plan(self, permit: P, offer: Offer) -> tuple[Read[Any], ...]:
+    def plan(self, permit: P, offer: Offer, by: SignedBy) -> tuple[Read[Any], ...]:
         """List the chain reads that ``judge`` decides over."""
 
-    def judge(self, permit: P, offer: Offer, facts: Facts) -> Refusal | None:
+    def judge(self, permit: P, offer: Offer, by: SignedBy, facts: Facts) -> Refusal | None:
         """Refuse a permit that the chain would not execute."""
 
     def calls(self, permit: P, offer: Offer) -> tuple[Call, ...]:
-        """Return the calls that move the money, in order; the last one does it."""
+        """Return the calls that move the money, in order; the last one does it, to ``offer.amount`` atomic units."""
+
+    def preludes(self, permit: P) -> tuple[bytes, ...]:
+        """Return raw transactions of others that must be mined before ours can succeed; often none."""
 
     def paid(self, permit: P, offer: Offer, receipt: TxReceipt) -> bool:
         """Say whether this transaction's logs prove that the permit was executed to the payee, to the atomic unit."""
@@ -99,12 +108,19 @@ class Scheme(Protocol[P]):
         """Say what became of the permit; ``mined`` is our own failed money-moving transaction at a final depth, if any."""
 
 
-def window(valid_after: Seconds, expires: Seconds, offer: Offer, now: Seconds) -> Refusal | None:
+def window(
+    valid_after: Seconds,
+    expires: Seconds,
+    offer: Offer,
+    now: Seconds,
+    early: Reason = Reason.VALID_AFTER,
+    late: Reason = Reason.VALID_BEFORE,
+) -> Refusal | None:
     """Refuse a validity that has not begun, ends too soon or reaches too far (x402.md 2.1 checks 7 and 8)."""
     if valid_after > now:
-        return Refusal(Reason.VALID_AFTER, "validAfter is in the future")
+        return Refusal(early, "validAfter is in the future")
     if expires < now + EXPIRY_MARGIN:
-        return Refusal(Reason.VALID_BEFORE, f"validBefore (deadline) is less than {EXPIRY_MARGIN} seconds away")
+        return Refusal(late, f"validBefore (deadline) is less than {EXPIRY_MARGIN} seconds away")
     longest = max(offer.timeout, LONGEST_VALIDITY)
     if expires > now + longest + CLOCK_SKEW:
         return Refusal(Reason.VALIDITY_TOO_LONG, f"validBefore (deadline) is more than {longest} seconds away")

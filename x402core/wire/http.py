@@ -1,7 +1,7 @@
-"""One 402 in both dialects at once: v2 offers in the PAYMENT-REQUIRED header, permit-token offers in the JSON body.
+"""One 402 in all dialects at once: v2 offers in the PAYMENT-REQUIRED header, v1 and permit-token offers in one JSON body.
 
-A payer of either kind finds what it knows and overlooks the rest.  Reading prefers the header, because a body may be
-anything (a paywall page, a proxy's own), and merges what both say, v2 first.
+A payer of any kind finds what it knows and overlooks the rest: the members of the two bodies have different names.  Reading
+prefers the header, because a body may be anything (a paywall page, a proxy's own), and merges what all say, v2 first.
 """
 
 from __future__ import annotations
@@ -10,81 +10,104 @@ from typing import Final
 
 from x402core.errors import Reason, RemoteProtocolError, Reply, problem
 from x402core.events import Challenge, Dialect, Headers, ResponseHead
+from x402core.registry import KNOWN, Registry
 
-from . import permit_token, v2
+from . import permit_token, v1, v2
 from .headers import decode_header, encode_header, find_all, single
-from .json import Fields, Writable, dumps, loads
+from .json import Fields, Json, Writable, dumps, loads
 
-__all__ = ["EXPOSED_HEADERS", "carries_payment", "decode_402", "encode_402", "no_such_scope", "too_large"]
+__all__ = ["EXPOSED_HEADERS", "VARY", "carries_payment", "decode_402", "encode_402", "no_such_scope", "too_large"]
 
-EXPOSED_HEADERS: Final = ("Access-Control-Expose-Headers", f"{v2.PAYMENT_REQUIRED}, {v2.PAYMENT_RESPONSE}")
+EXPOSED_HEADERS: Final = (
+    "Access-Control-Expose-Headers",
+    f"{v2.PAYMENT_REQUIRED}, {v2.PAYMENT_RESPONSE}, {v1.X_PAYMENT_RESPONSE}",
+)
 """What a browser's script must be let read (x402.md 7.10)."""
+VARY: Final = ("Vary", f"Authorization, {v2.PAYMENT_SIGNATURE}, {v1.X_PAYMENT}, SIGN-IN-WITH-X")
+"""What an answer of a priced resource depends on."""
 
 _CHALLENGE_TEXT: Final = 65536  # characters of header: extensions bring schemas along (x402.md 7.11)
-_HEADERS: Final[Headers] = (
-    ("Content-Type", "application/json"),
-    ("Cache-Control", "no-store"),
-    ("Vary", f"Authorization, {v2.PAYMENT_SIGNATURE}"),
-    EXPOSED_HEADERS,
-)
+_HEADERS: Final[Headers] = (("Content-Type", "application/json"), ("Cache-Control", "no-store"), VARY, EXPOSED_HEADERS)
 
 
-def encode_402(challenge: Challenge, *, created_at: str, detail: str = "") -> Reply:
+def encode_402(challenge: Challenge, *, created_at: str, detail: str = "", registry: Registry = KNOWN) -> Reply:
     """Write a challenge as one 402 reply, never cached; ``created_at`` is ISO 8601 with its zone.
 
-    ``detail`` says for a person what is wrong with the payment, naming the field.  Without permit-token offers the body is
-    ``{"error", "detail"}``; without v2 offers there is no PAYMENT-REQUIRED.
+    ``detail`` says for a person what is wrong with the payment, naming the field.  With v2 offers alone the body is
+    ``{"error", "detail"}``; without any there is no PAYMENT-REQUIRED.
 
-    Raises: LocalProtocolError for an offer its dialect has no word for.  Source: x402.md 1.4, seeds.md 1.2.
+    Raises: LocalProtocolError for an offer its dialect has no word for.  Source: x402.md 1.2, 1.4, seeds.md 1.2.
     """
     dialects = {offer.dialect for offer in challenge.offers}
     headers = _HEADERS
     if Dialect.V2 in dialects:
         headers = (*headers, (v2.PAYMENT_REQUIRED, encode_header(v2.encode_challenge(challenge))))
-    body: dict[str, Writable]
+    body: dict[str, Writable] = {}
+    if Dialect.V1 in dialects:
+        body |= v1.encode_challenge(challenge, registry)
     if Dialect.PERMIT_TOKEN in dialects:
-        body = permit_token.encode_challenge(challenge, created_at=created_at)
-        if detail:
-            body["detail"] = detail
-    else:
+        body |= permit_token.encode_challenge(challenge, created_at=created_at)
+    if not body:
         # no x402Version here: v2 clients take a body that has one for x402 v1 (x402.md 1.4)
-        body = {"error": challenge.error or Reason.PAYMENT_REQUIRED}
+        body["error"] = challenge.error or Reason.PAYMENT_REQUIRED
         if Dialect.V2 in dialects:
-            body["detail"] = detail or f"The ways to pay are in the {v2.PAYMENT_REQUIRED} header (x402 version 2)."
+            detail = detail or f"The ways to pay are in the {v2.PAYMENT_REQUIRED} header (x402 version 2)."
+    if detail:
+        body["detail"] = detail
     return Reply(402, headers, dumps(body))
 
 
-def decode_402(head: ResponseHead) -> Challenge:
+def decode_402(head: ResponseHead, registry: Registry = KNOWN) -> Challenge:
     """Read whatever a 402 offers, v2 first; one that offers nothing we know is ``Challenge(offers=())``, not an error.
 
     With a PAYMENT-REQUIRED header present a malformed body is noted in ``skipped``.
 
-    Raises: RemoteProtocolError for a malformed or repeated PAYMENT-REQUIRED, or, without one, a malformed permit-token
-    body.  Source: x402.md 1.4, seeds.md 1.2.
+    Raises: RemoteProtocolError for a malformed or repeated PAYMENT-REQUIRED, or, without one, a malformed body of x402 v1 or
+    the permit-token flow.  Source: x402.md 1.2, 1.4, seeds.md 1.2.
     """
     header = single(head.headers, v2.PAYMENT_REQUIRED)
     if header is None:
-        return _from_body(head.body) or Challenge(offers=())
+        return _from_body(head.body, registry) or Challenge(offers=())
     first = v2.decode_challenge(decode_header(header, source=v2.PAYMENT_REQUIRED, most=_CHALLENGE_TEXT))
     try:
-        second = _from_body(head.body)
+        second = _from_body(head.body, registry)
     except RemoteProtocolError as error:
-        second = Challenge(offers=(), skipped=(v2.printable(f"permit-token: {error.message}"),))
-    if second is None:
-        return first
+        second = Challenge(offers=(), skipped=(v2.printable(f"body: {error.message}"),))
+    return first if second is None else _merged(first, second)
+
+
+def _merged(first: Challenge, second: Challenge) -> Challenge:
     return Challenge(
         offers=first.offers + second.offers,
         error=first.error or second.error,
-        resource=first.resource,
-        token_endpoint=second.token_endpoint,
-        extensions=first.extensions,
+        resource=first.resource or second.resource,
+        token_endpoint=first.token_endpoint or second.token_endpoint,
+        extensions=first.extensions or second.extensions,
         skipped=first.skipped + second.skipped,
     )
 
 
+def _from_body(body: bytes, registry: Registry) -> Challenge | None:
+    if not body.lstrip().startswith(b"{") or not (b'"payment_scheme"' in body or b'"x402Version"' in body):
+        return None  # not ours, whatever it is
+    document = loads(body)
+    fields = Fields(document)
+    found = None
+    if _is_v1(fields.document.get("x402Version")) and "accepts" in fields:
+        found = v1.decode_challenge(document, registry)
+    if "payment_scheme" in fields:
+        token = permit_token.decode_challenge(document)
+        found = token if found is None else _merged(found, token)
+    return found
+
+
+def _is_v1(version: Json) -> bool:
+    return version == v1.VERSION and not isinstance(version, bool)
+
+
 def carries_payment(headers: Headers) -> bool:
     """Say whether a request brings a permit along, so that a binding knows to digest its body; judges nothing."""
-    return bool(find_all(headers, v2.PAYMENT_SIGNATURE))
+    return bool(find_all(headers, v2.PAYMENT_SIGNATURE) or find_all(headers, v1.X_PAYMENT))
 
 
 def too_large(most: int) -> Reply:
@@ -96,10 +119,3 @@ def too_large(most: int) -> Reply:
 def no_such_scope() -> Reply:
     """Return the 404 for a permit that was taken to a scope nothing is sold under."""
     return problem(404, "Nothing is sold under this scope.", reason=Reason.NO_MATCH, pointer="/scope", source="query")
-
-
-def _from_body(body: bytes) -> Challenge | None:
-    if not body.lstrip().startswith(b"{") or b'"payment_scheme"' not in body:  # not ours, whatever it is
-        return None
-    document = loads(body)
-    return permit_token.decode_challenge(document) if "payment_scheme" in Fields(document) else None

@@ -19,13 +19,18 @@ from x402core.events import (
     Dialect,
     Eip2612Permit,
     Eip3009Permit,
+    Erc7710Permit,
     Method,
     Offer,
     Pending,
     Permit,
+    Permit2Permit,
     Settled,
     Settlement,
     SettleMode,
+    SponsoredApproval,
+    SponsoredPermit,
+    Sponsorship,
     Unsettled,
 )
 from x402core.ledger import Attempt, SettlementRecord
@@ -71,6 +76,9 @@ def encode_record(record: SettlementRecord) -> bytes:
     Raises: LocalProtocolError for what JSON cannot say, or for more than 64 MiB.
     """
     outcome: _Object = {} if record.outcome is None else {"outcome": _write_settlement(record.outcome)}
+    for name, more in (("suffix", record.suffix), ("note", record.note)):
+        if more:
+            outcome[name] = _hex(more)
     return _store(
         {
             "permit": _write_permit(record.permit),
@@ -207,12 +215,14 @@ def _write_offer(offer: Offer) -> _Object:
         written["decimals"] = offer.decimals
     if offer.spender is not None:
         written["spender"] = offer.spender
+    if offer.facilitator is not None:
+        written["facilitator"] = offer.facilitator
     return written
 
 
 _OFFER: Final = (
     *("dialect", "method", "network", "asset", "amount", "pay_to", "timeout", "name", "version", "symbol"),
-    *("settle", "scheme", "decimals", "spender"),
+    *("settle", "scheme", "decimals", "spender", "facilitator"),
 )
 
 
@@ -233,6 +243,7 @@ def _read_offer(fields: Fields) -> Offer:
         spender=fields.optional(parse_address, "spender"),
         settle=_word(fields, "settle", SettleMode),
         scheme=fields.text("scheme", most=_MOST),
+        facilitator=fields.optional(parse_address, "facilitator"),
     )
 
 
@@ -256,8 +267,35 @@ def _write_permit(permit: Permit) -> _Object:
             }
         case Eip2612Permit():
             return {**common, "spender": permit.spender, "nonce": str(permit.nonce), "deadline": str(permit.deadline)}
+        case Permit2Permit():
+            return {**common, **_permit2(permit)}
+        case Erc7710Permit():  # its context is the signature
+            return {**common, "pay_to": permit.pay_to, "manager": permit.manager, "until": str(permit.until)}
         case _:
             assert_never(permit)
+
+
+def _permit2(permit: Permit2Permit) -> _Object:
+    written: _Object = {
+        "pay_to": permit.pay_to,
+        "spender": permit.spender,
+        "nonce": str(permit.nonce),
+        "valid_after": str(permit.valid_after),
+        "deadline": str(permit.deadline),
+    }
+    if permit.facilitator is not None:
+        written["facilitator"] = permit.facilitator
+    match permit.sponsor:
+        case SponsoredPermit() as sponsor:
+            written["sponsor"] = {
+                "amount": str(sponsor.amount),
+                "nonce": str(sponsor.nonce),
+                "deadline": str(sponsor.deadline),
+                "signature": _hex(sponsor.signature),
+            }
+        case SponsoredApproval(raw):
+            written["sponsor"] = {"raw": _hex(raw)}
+    return written
 
 
 _PERMIT: Final = ("method", "network", "asset", "payer", "amount", "signature", "nonce")
@@ -270,6 +308,10 @@ def _read_permit(fields: Fields) -> Permit:
             return _read_3009(fields)
         case Method.EIP2612:
             return _read_2612(fields)
+        case Method.PERMIT2:
+            return _read_permit2(fields)
+        case Method.ERC7710:
+            return _read_7710(fields)
         case _:
             assert_never(method)
 
@@ -300,6 +342,52 @@ def _read_2612(fields: Fields) -> Eip2612Permit:
         nonce=fields.get(parse_decimal, "nonce"),
         deadline=fields.get(_time, "deadline"),
         signature=fields.get(_bytes, "signature"),
+    )
+
+
+def _read_permit2(fields: Fields) -> Permit2Permit:
+    _only(fields, *_PERMIT, "pay_to", "spender", "valid_after", "deadline", "facilitator", "sponsor")
+    sponsor = fields.object_or_none("sponsor")
+    return Permit2Permit(
+        network=fields.get(parse_network, "network"),
+        asset=fields.get(parse_address, "asset"),
+        payer=fields.get(parse_address, "payer"),
+        pay_to=fields.get(parse_address, "pay_to"),
+        amount=fields.get(parse_amount, "amount"),
+        spender=fields.get(parse_address, "spender"),
+        nonce=fields.get(parse_decimal, "nonce"),
+        valid_after=fields.get(_time, "valid_after"),
+        deadline=fields.get(_time, "deadline"),
+        signature=fields.get(_bytes, "signature"),
+        facilitator=fields.optional(parse_address, "facilitator"),
+        sponsor=None if sponsor is None else _read_sponsor(sponsor),
+    )
+
+
+def _read_sponsor(fields: Fields) -> Sponsorship:
+    if "raw" in fields:
+        _only(fields, "raw")
+        return SponsoredApproval(fields.get(_bytes, "raw"))
+    _only(fields, "amount", "nonce", "deadline", "signature")
+    return SponsoredPermit(
+        amount=fields.get(parse_amount, "amount"),
+        nonce=fields.get(parse_decimal, "nonce"),
+        deadline=fields.get(_time, "deadline"),
+        signature=fields.get(_bytes, "signature"),
+    )
+
+
+def _read_7710(fields: Fields) -> Erc7710Permit:
+    _only(fields, *[name for name in _PERMIT if name != "nonce"], "pay_to", "manager", "until")
+    return Erc7710Permit(
+        network=fields.get(parse_network, "network"),
+        asset=fields.get(parse_address, "asset"),
+        payer=fields.get(parse_address, "payer"),
+        pay_to=fields.get(parse_address, "pay_to"),
+        amount=fields.get(parse_amount, "amount"),
+        manager=fields.get(parse_address, "manager"),
+        context=fields.get(_bytes, "signature"),
+        until=fields.get(_time, "until"),
     )
 
 
@@ -397,7 +485,7 @@ def _read_settled(fields: Fields) -> Settled:
 
 
 def _read_record(fields: Fields) -> SettlementRecord:
-    _only(fields, "v", "permit", "offer", "since", "created", "attempts", "sent", "outcome")
+    _only(fields, "v", "permit", "offer", "since", "created", "attempts", "sent", "outcome", "suffix", "note")
     outcome = fields.object_or_none("outcome")
     return SettlementRecord(
         permit=_read_permit(fields.object("permit")),
@@ -407,6 +495,8 @@ def _read_record(fields: Fields) -> SettlementRecord:
         attempts=tuple(_read_attempt(item) for item in fields.objects("attempts", most=_MANY)),
         sent=fields.boolean("sent"),
         outcome=None if outcome is None else _read_settlement(outcome),
+        suffix=fields.optional(_bytes, "suffix") or b"",
+        note=fields.optional(_bytes, "note") or b"",
     )
 
 

@@ -1,0 +1,53 @@
+"""The commands of ``x402``, one a module; to add one, write a module with ``add`` and ``run`` and name it here.
+
+``add(subparsers)`` declares the command and its options, ending in ``parser.set_defaults(run=run)``; ``run(options)`` does it
+and returns the exit code.  What a command needs it imports when it runs, so that none slows the others down.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+from typing import Final, NoReturn, Protocol, TypeAlias
+
+__all__ = ["MISUSE", "Command", "Parser", "Subparsers", "commands", "redacted"]
+
+Subparsers: TypeAlias = "argparse._SubParsersAction[Parser]"
+"""What ``add`` adds its parser to."""
+MISUSE: Final = 2
+"""The exit code for options that make no sense, as argparse has it."""
+_SECRET = re.compile(r"[0-9a-fA-F]{48,}", re.ASCII)  # a key, or one with a few digits missing
+
+
+class Command(Protocol):
+    """A command's module."""
+
+    def add(self, subparsers: Subparsers, /) -> None:
+        """Declare the command's options."""
+
+    def run(self, options: argparse.Namespace, /) -> int:
+        """Do it, and return the exit code."""
+
+
+def commands() -> tuple[Command, ...]:
+    """Return the commands there are, in the order ``x402 --help`` lists them."""
+    from . import demo, facilitator, inspect, pay, serve
+
+    return demo, serve, pay, facilitator, inspect
+
+
+def redacted(text: str) -> str:
+    """Return a text with everything that could be a private key left out."""
+    return _SECRET.sub("(hex not repeated)", text)
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that never repeats what could be a private key, and takes no abbreviations (``--k`` is no ``--key``)."""
+
+    def __init__(self, *args: object, **options: object) -> None:
+        options.setdefault("allow_abbrev", False)
+        super().__init__(*args, **options)  # type: ignore[arg-type]
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong and exit with 2."""
+        super().error(redacted(message))

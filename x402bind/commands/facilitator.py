@@ -1,0 +1,81 @@
+"""``x402 facilitator``: settle other people's payments, over HTTP."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from x402core.errors import LocalProtocolError
+
+from . import MISUSE, Subparsers
+from .keys import add_key, read_key
+from .listening import add_listening, listen, nodes_of
+
+__all__ = ["add", "run"]
+
+
+def add(subparsers: Subparsers) -> None:
+    """Declare the command."""
+    parser = subparsers.add_parser(
+        "facilitator",
+        help="verify and settle payments for others",
+        description="Serve /verify, /settle, /supported, /discovery/resources, /discovery/search, /health and /metrics.",
+    )
+    put = parser.add_argument
+    put(
+        "--rpc",
+        metavar="[NETWORK=]URL",
+        action="append",
+        required=True,
+        help="a node; repeat it for other networks, or more nodes of one. Without NETWORK the node is asked what it serves",
+    )
+    add_key(parser, whose="the account that settles and pays for the gas")
+    put("--asset", action="append", default=[], metavar="ASSET", help="settle only this: usdc, or eip155:84532/0x...; repeat")
+    put("--any-asset", action="store_true", help="settle any token, known here or not")
+    put("--payee", action="append", default=[], metavar="ADDRESS", help="settle only payments to this account; repeat it")
+    put("--factory", action="append", default=[], metavar="ADDRESS", help="deploy payers' wallets of this factory; repeat it")
+    put("--token", action="append", default=[], metavar="SECRET", help="answer only to who brings one of these; or env:NAME")
+    put("--most-per-payer", type=int, default=600, metavar="N", help="settlements of one payer an hour (default: %(default)s)")
+    put("--code", default="", help="our ERC-8021 builder code")
+    add_listening(parser, 4020)
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Serve until interrupted."""
+    try:
+        from x402bind.facilitator.app import FacilitatorApp
+        from x402bind.facilitator.quota import Quota
+        from x402bind.facilitator.service import Facilitator
+        from x402bind.translate.ask_chain import named
+
+        facilitator = Facilitator(
+            key=read_key(options.key),
+            rpc=nodes_of(named(options.rpc)),
+            ledger=options.ledger,
+            assets=None if options.any_asset else tuple(options.asset) or ("known",),
+            payees=tuple(options.payee) or None,
+            factories=tuple(options.factory),
+            quota=Quota(settlements=options.most_per_payer),
+            code=options.code,
+        )
+        app = FacilitatorApp(facilitator, tokens=tuple(map(_secret, options.token)))
+    except ImportError as error:
+        sys.stderr.write(f"x402 facilitator: {error.name} is not installed: pip install 'x402core[demo]'\n")
+        return MISUSE
+    except LocalProtocolError as error:
+        sys.stderr.write(f"x402 facilitator: {error}\n")
+        return MISUSE
+    return listen(app, options.host, options.port, "facilitator")
+
+
+def _secret(text: str) -> str:
+    import os
+
+    kind, _, name = text.partition(":")
+    if kind != "env":
+        return text
+    value = os.environ.get(name)
+    if not value:
+        raise LocalProtocolError("the environment has no such variable", field="token")
+    return value

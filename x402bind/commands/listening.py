@@ -1,0 +1,67 @@
+"""What the commands that listen have in common: their options, and an ASGI server that says where it is and stops cleanly."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping
+from typing import Any, Final
+
+from x402core.errors import LocalProtocolError
+
+__all__ = ["LOOPBACK", "add_listening", "listen", "nodes_of"]
+
+LOOPBACK: Final = "127.0.0.1"
+
+
+def add_listening(parser: argparse.ArgumentParser, port: int) -> None:
+    """Declare ``--host`` and ``--port``."""
+    parser.add_argument("--host", default=LOOPBACK, help="the address to listen on (default: %(default)s, this machine only)")
+    parser.add_argument("--port", type=int, default=port, help="the port to listen on; 0 for any (default: %(default)s)")
+    parser.add_argument("--ledger", metavar="URL", default="memory:", help="sqlite:FILE, or memory: (default), which forgets")
+
+
+def nodes_of(pairs: list[str], network: str | None = None) -> Mapping[str, tuple[str, ...]]:
+    """Return the nodes of ``--rpc NETWORK=URL`` options, or of plain URLs where only one ``network`` can be meant.
+
+    Raises: LocalProtocolError for anything else.
+    """
+    found: dict[str, tuple[str, ...]] = {}
+    for pair in pairs:
+        name, equals, url = pair.partition("=")
+        if "://" in name or not equals:
+            if network is None:
+                raise LocalProtocolError("write NETWORK=URL, such as base-sepolia=https://...", field="rpc")
+            name, url = network, pair
+        found[name] = (*found.get(name, ()), url)
+    return found
+
+
+def listen(app: Any, host: str, port: int, what: str) -> int:
+    """Serve an ASGI application until it is interrupted: 0, or 1 when it could not start.
+
+    Once it listens, one line on standard output says where.
+    """
+    try:
+        import uvicorn
+    except ImportError:
+        sys.stderr.write(f"x402 {what}: uvicorn is not installed: pip install 'x402core[demo]'\n")
+        return 2
+
+    class Server(uvicorn.Server):
+        """Say where it listens as soon as it does."""
+
+        async def startup(self, sockets: Any = None) -> None:
+            await super().startup(sockets=sockets)
+            for server in getattr(self, "servers", ()):
+                for socket in server.sockets:
+                    sys.stdout.write(f"x402 {what}: http://{host}:{socket.getsockname()[1]}\n")
+                    sys.stdout.flush()
+
+    config = uvicorn.Config(app, host=host, port=port, lifespan="on", log_level="warning", server_header=False)
+    server = Server(config)
+    try:
+        server.run()
+    except KeyboardInterrupt:
+        return 0
+    return 0 if server.started else 1

@@ -1,0 +1,56 @@
+"""Who has paid for what, and which sign-in nonces are used up, in the SQLite ledger's file.
+
+A grant belongs to the payment that bought it and falls with it when that ends void.  Once a payment is known good, no other
+is remembered beside it, so that a resource and a payer have few rows however often the payer buys.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from typing import Final, TypeAlias
+
+from x402core.ledger import ClaimRow, Grant, SettlementRecord, SignedIn
+from x402core.values import Address, Millis
+
+from . import rows
+
+__all__ = ["drop_grants", "remember_grant", "sign_in", "use_nonce"]
+
+_Records: TypeAlias = Callable[[sqlite3.Connection, str], SettlementRecord | None]
+_Looks: TypeAlias = Callable[[sqlite3.Connection, str], tuple[ClaimRow | None, SettlementRecord | None]]
+
+_PAID: Final = "SELECT key FROM x402_grants WHERE resource = ? AND payer = ?"
+_ADD: Final = "INSERT OR IGNORE INTO x402_grants (resource, payer, key) VALUES (?, ?, ?)"
+_USED: Final = "SELECT 1 FROM x402_nonces WHERE payer = ? AND nonce = ? AND until > ?"
+_USE: Final = "INSERT OR REPLACE INTO x402_nonces (payer, nonce, until) VALUES (?, ?, ?)"
+
+
+def remember_grant(db: sqlite3.Connection, look: _Looks, grant: Grant, key: str) -> None:
+    """Remember what a payment bought, unless another that is known good bought it already."""
+    if not any(rows.firm(*look(db, paid)) for paid in _keys(db, grant.resource, grant.payer)):
+        db.execute(_ADD, (grant.resource, grant.payer, key))
+
+
+def sign_in(db: sqlite3.Connection, record: _Records, grant: Grant, nonce: str, until: Millis, now: Millis) -> SignedIn:
+    """Say what a sign-in is to be told, using nothing up."""
+    if until <= now or db.execute(_USED, (grant.payer, nonce, now)).fetchone() is not None:
+        return SignedIn.NONCE_USED
+    paid = (record(db, key) for key in _keys(db, grant.resource, grant.payer))
+    good = any(found is None or not rows.is_void(found) for found in paid)
+    return SignedIn.GRANTED if good else SignedIn.NOT_PAID
+
+
+def use_nonce(db: sqlite3.Connection, payer: Address, nonce: str, until: Millis, now: Millis) -> None:
+    """Use a nonce up, and forget those whose time is over."""
+    db.execute("DELETE FROM x402_nonces WHERE until <= ?", (now,))
+    db.execute(_USE, (payer, nonce, rows.lasting(until)))
+
+
+def drop_grants(db: sqlite3.Connection, key: str) -> None:
+    """Forget what a payment bought: it came to nothing."""
+    db.execute("DELETE FROM x402_grants WHERE key = ?", (key,))
+
+
+def _keys(db: sqlite3.Connection, resource: str, payer: Address) -> tuple[str, ...]:
+    return tuple(key for (key,) in db.execute(_PAID, (resource, payer)).fetchall())

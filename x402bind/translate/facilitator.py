@@ -1,0 +1,233 @@
+"""Having facilitators verify and settle, over HTTP (x402.md 1.5): coarse commands as HTTP calls, once for both worlds.
+
+Only a definite answer about the payment asked for is an answer: 200, well-formed, its success a JSON boolean, and network,
+payer and amount those of the permit.  All else is trouble of ours or theirs, never the payer's (it is 503 to the payer, not
+402), and nothing of a facilitator's text goes any further.
+
+Reading (``/verify``) goes on to the next facilitator when one fails.  ``/settle`` does so only when not a byte had left: a
+request that may have arrived is asked of the same one again, which knows what it did.  Asking twice never pays twice.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias
+from urllib.parse import urlsplit
+
+from x402bind.leaves import HttpCall, HttpFailed, HttpReply, shown
+from x402core.commands import AskFacilitator, Command, ReadChain, VerifyPayment
+from x402core.errors import LocalProtocolError, Refusal, RemoteProtocolError
+from x402core.events import Headers, Settlement
+from x402core.machines.machine import Finer, ask
+from x402core.schemes.judge import Verified, early, vouched
+from x402core.schemes.remote import settlement_of, verdict_of
+from x402core.values import Millis, Network
+from x402core.wire import facilitator as wire
+
+__all__ = [
+    "FacilitatorUnavailable",
+    "Facilitators",
+    "MakeHeaders",
+    "RemoteFacilitator",
+    "facilitator_table",
+    "supported",
+    "supported_by",
+]
+
+_log: Final = logging.getLogger("x402bind.facilitator")
+_JSON: Final[Headers] = (("Content-Type", "application/json"), ("Accept", "application/json"))
+_MOST: Final = 256 * 1024
+_COOL_OFF: Final = 30.0
+_MOST_KEPT: Final = 4096
+
+Auth: TypeAlias = Headers | Callable[[str], Headers] | Callable[[str], Awaitable[Headers]]
+"""What a facilitator wants to know who asks: headers, or what makes them for a path (``/verify``), async if need be."""
+
+
+class FacilitatorUnavailable(Exception):
+    """No facilitator gave a definite answer.  The text is ours.  On failure of a settle: it may have been done."""
+
+
+@dataclass(frozen=True, slots=True)
+class MakeHeaders(Command[Headers]):
+    """Make the headers that tell a facilitator who asks.  On failure: nothing was sent."""
+
+    make: Callable[[str], Headers | Awaitable[Headers]]
+    path: str
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class RemoteFacilitator:
+    """A facilitator: where, how it is to know who asks, seconds to wait for an answer.
+
+    Raises: LocalProtocolError naming the field.
+    """
+
+    url: str
+    auth: Auth = ()
+    timeout: float = 30.0
+
+    def __post_init__(self) -> None:
+        try:
+            parts = urlsplit(self.url)
+            sound = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        except ValueError:
+            sound = False
+        if not sound or parts.query or parts.fragment:
+            raise LocalProtocolError("expected the http:// or https:// base URL of a facilitator", field="url")
+        if parts.scheme == "http" and parts.hostname not in ("127.0.0.1", "localhost", "::1"):
+            raise LocalProtocolError("payments go to a facilitator over https, or on this machine", field="url")
+        if not self.timeout > 0:
+            raise LocalProtocolError("seconds must be above zero", field="timeout")
+        object.__setattr__(self, "url", self.url.rstrip("/"))
+
+    @property
+    def is_async(self) -> bool:
+        """True when its headers are made by an async function: only async drivers can ask it."""
+        return inspect.iscoroutinefunction(self.auth)
+
+    def __repr__(self) -> str:
+        """Show neither path nor headers."""
+        return f"RemoteFacilitator({shown(self.url)})"
+
+
+class Facilitators:
+    """Several facilitators, in order of preference, and how each has been doing lately.  Thread-safe."""
+
+    def __init__(
+        self, given: str | RemoteFacilitator | Iterable[str | RemoteFacilitator], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        each = (given,) if isinstance(given, str | RemoteFacilitator) else tuple(given)
+        self.all = tuple(RemoteFacilitator(one) if isinstance(one, str) else one for one in each)
+        if not self.all:
+            raise LocalProtocolError("name at least one", field="facilitator")
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._failed: dict[RemoteFacilitator, float] = {}
+        self._asked: OrderedDict[str, RemoteFacilitator] = OrderedDict()
+
+    def order(self, key: str) -> tuple[RemoteFacilitator, ...]:
+        """Return them as they are to be asked about a payment: whoever was asked first, then as preferred, the failed last."""
+        with self._lock:
+            since, first = self._clock() - _COOL_OFF, self._asked.get(key)
+            late = {one: at for one, at in self._failed.items() if at > since}
+        return tuple(sorted(self.all, key=lambda one: (one is not first, late.get(one, float("-inf")))))
+
+    def asked(self, key: str, one: RemoteFacilitator) -> None:
+        """Note that a settle may have reached a facilitator: it is the one to ask again."""
+        with self._lock:
+            self._asked[key] = one
+            while len(self._asked) > _MOST_KEPT:
+                self._asked.popitem(last=False)
+
+    def failed(self, one: RemoteFacilitator) -> None:
+        """Note that a facilitator gave no usable answer."""
+        with self._lock:
+            self._failed[one] = self._clock()
+
+
+def _call(one: RemoteFacilitator, method: str, path: str, body: bytes = b"") -> Generator[Command[Any], Any, HttpReply]:
+    headers: Headers = ()
+    if callable(one.auth):
+        headers = yield from ask(MakeHeaders(one.auth, path))
+    else:
+        headers = one.auth
+    call = HttpCall(method, one.url + path, (*_JSON, *headers), body, one.timeout, _MOST)
+    return (yield from ask(call))
+
+
+def _body(reply: HttpReply, one: RemoteFacilitator) -> bytes:
+    if reply.status != 200:  # what it says besides is not for us, and surely not for a payer
+        raise FacilitatorUnavailable(f"{shown(one.url)} answered HTTP {reply.status}")
+    return reply.body
+
+
+def verify(
+    command: VerifyPayment, group: Facilitators, clock: Callable[[], Millis], chains: frozenset[Network]
+) -> Generator[Command[Any], Any, Verified | Refusal]:
+    """Have a payment judged by the first facilitator that gives a definite answer.
+
+    Raises: FacilitatorUnavailable when none does.
+    """
+    checked = command.checked
+    refusal = early(checked, clock())
+    if refusal is not None:
+        return refusal
+    block = 0
+    if checked.permit.network in chains:
+        block = (yield from ask(ReadChain(checked.permit.network, ()))).number
+    body = wire.encode_request(checked.permit, checked.offer)
+    for one in group.order(checked.permit.key):
+        try:
+            reply = yield from _call(one, "POST", wire.VERIFY, body)
+            said = wire.decode_verify(_body(reply, one))
+            return vouched(checked, verdict_of(said.valid, said.reason, said.payer, checked, block))
+        except (HttpFailed, FacilitatorUnavailable, RemoteProtocolError) as error:
+            _log.warning("%s could not verify: %s", shown(one.url), type(error).__name__)
+            group.failed(one)
+    raise FacilitatorUnavailable("no facilitator verified the payment")
+
+
+def settle(command: AskFacilitator, group: Facilitators) -> Generator[Command[Any], Any, Settlement]:
+    """Have a payment settled; go on to the next facilitator only when the one before was not reached at all.
+
+    Raises: FacilitatorUnavailable, HttpFailed, RemoteProtocolError without a definite answer.
+    """
+    record = command.record
+    body = wire.encode_request(record.permit, record.offer, record.note)
+    for one in group.order(record.key):
+        try:
+            reply = yield from _call(one, "POST", wire.SETTLE, body)
+        except HttpFailed as error:
+            group.failed(one)
+            if error.sent:
+                group.asked(record.key, one)
+                raise
+            continue
+        group.asked(record.key, one)
+        return settlement_of(wire.decode_settle(_body(reply, one)), record)
+    raise FacilitatorUnavailable("no facilitator could be reached")
+
+
+def supported(one: RemoteFacilitator) -> Generator[Command[Any], Any, wire.Supported]:
+    """Ask what a facilitator settles.  Raises: FacilitatorUnavailable, HttpFailed, RemoteProtocolError."""
+    reply = yield from _call(one, "GET", wire.SUPPORTED)
+    return wire.decode_supported(_body(reply, one))
+
+
+def supported_by(group: Facilitators) -> Generator[Command[Any], Any, wire.Supported]:
+    """Ask all of them what they settle; the first one's word counts where two say different things.
+
+    Raises: FacilitatorUnavailable when none answers.
+    """
+    kinds: list[wire.Kind] = []
+    known: list[str] = []
+    answered = False
+    for one in group.all:
+        try:
+            said = yield from supported(one)
+        except (HttpFailed, FacilitatorUnavailable, RemoteProtocolError) as error:
+            _log.warning("%s does not say what it settles: %s", shown(one.url), type(error).__name__)
+            continue
+        answered = True
+        kinds += said.kinds
+        known += said.extensions
+    if not answered:
+        raise FacilitatorUnavailable("no facilitator says what it settles")
+    return wire.Supported(tuple(kinds), tuple(dict.fromkeys(known)))
+
+
+def facilitator_table(
+    group: Facilitators, clock: Callable[[], Millis], chains: frozenset[Network] = frozenset()
+) -> Mapping[type[Command[Any]], Finer]:
+    """Return the translation table of remote facilitators; of ``chains`` the head is read, for a later proof to begin at."""
+    return {
+        VerifyPayment: lambda command: verify(command, group, clock, chains),
+        AskFacilitator: lambda command: settle(command, group),
+    }

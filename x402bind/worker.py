@@ -1,0 +1,300 @@
+"""What drives settlements in the background, for requests that wait and for intents that nobody waits for.
+
+Every settlement is journaled in the ledger before anything else, so this object may die at any time: the next one, in this
+process or another, takes up what is open.  A settlement is worked on by whoever holds its lease.
+
+One task per open settlement, at most ``most`` of them busy at one time; a settlement that only waits keeps no other from its
+turn.  Whether an outcome is reported as pending is decided by patience here, by nothing else.  How money is moved is the
+machine's: by an account of ours (``settler.py``), or by a facilitator (``remote_settler.py``).
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import time
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, Final, TypeAlias, cast
+
+import anyio
+from anyio.abc import TaskGroup
+
+from x402core.commands import AwaitSettlement, Command, RecordIntent, Report, SettlePayment, WakeAt
+from x402core.errors import LocalProtocolError, Reason
+from x402core.events import Pending, Resume, Settle, Settlement, Unsettled
+from x402core.ledger import SettlementRecord, Stored
+from x402core.machines.machine import Steps, steps
+from x402core.machines.remote import RemoteSettlement
+from x402core.machines.settlement import SettlementMachine
+from x402core.values import Millis
+
+from .drive import adispatch, arun
+from .ledger.contract import Ledger
+from .translate.ledger import LEDGER_COMMANDS, LedgerPerformer
+
+__all__ = ["SettlingMachine", "Worker", "now_millis"]
+
+_log: Final = logging.getLogger("x402bind.settler")
+_NOT_RUNNING: Final = "the settler does not run: hand the lifespan through, or use 'async with seller.running()'"
+
+SettlingMachine: TypeAlias = SettlementMachine | RemoteSettlement
+
+
+def now_millis() -> Millis:
+    """Read the wall clock in Unix milliseconds."""
+    return Millis(time.time_ns() // 1_000_000)
+
+
+class _Job:
+    """One settlement at work.  ``news`` is set when there is something to tell whoever waits."""
+
+    __slots__ = ("machine", "news", "outcome")
+
+    def __init__(self, machine: SettlingMachine) -> None:
+        self.machine = machine
+        self.news = anyio.Event()
+        self.outcome: Settlement | None = None
+
+
+class _Lost(BaseException):
+    """Another worker holds the lease now.  Not an Exception, so that it ends the drive instead of failing a command."""
+
+
+class Worker(ABC):
+    """Settle in the background.  Use as ``async with worker.running():``.
+
+    ``patience`` is how many seconds :meth:`settle` waits before it answers Pending; ``poll`` how often, in seconds, the
+    journal is looked through for intents of other processes; ``most`` how many settlements are busy at once; ``lease`` how
+    many milliseconds a settlement stays a silent worker's own.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        *,
+        clock: Callable[[], Millis] = now_millis,
+        patience: float = 30.0,
+        poll: float = 5.0,
+        most: int = 64,
+        lease: int = 60_000,
+    ) -> None:
+        self.ledger = ledger
+        self.clock = clock
+        self.patience = patience
+        self.poll = poll
+        self.lease = lease
+        self._performer = LedgerPerformer(ledger, clock)
+        self._worker = secrets.token_hex(8)
+        self._jobs: dict[str, _Job] = {}
+        self._tasks: TaskGroup | None = None
+        self._woken = anyio.Event()
+        self._busy = anyio.CapacityLimiter(most)
+        self._leaves = adispatch({**dict.fromkeys(LEDGER_COMMANDS, self._ledger), **self.performers()})
+
+    # ------------------------------------------------------------------------------------------ what a way of settling is
+
+    @abstractmethod
+    def machine(self) -> SettlingMachine:
+        """Return a fresh machine for one settlement."""
+
+    @abstractmethod
+    def mine(self, record: SettlementRecord) -> bool:
+        """Say whether an open settlement of the journal is for this worker to take up."""
+
+    @abstractmethod
+    def translated(self, driven: Steps) -> Steps:
+        """Replace the machine's commands by those this worker performs."""
+
+    @abstractmethod
+    def performers(self) -> Mapping[type[Command[Any]], Callable[[Any], Any]]:
+        """Return who performs the leaves, beside the ledger."""
+
+    # ----------------------------------------------------------------------------------------------------- for callers
+
+    async def settle(self, command: SettlePayment) -> Settlement:
+        """Settle a verified payment; answer when it has ended, or with its outlook when patience has.
+
+        With no worker running nothing is begun: a transaction nobody looks after is not sent.
+        On failure: unknown; the journal says what happened.
+        """
+        key = command.proof.permit.key
+        if self._tasks is None:
+            _log.error(_NOT_RUNNING)
+            permit = command.proof.permit
+            return Unsettled(Reason.UNAVAILABLE, permit.network, permit.payer)
+        job = self._jobs.get(key)
+        if job is None:
+            job = self._jobs[key] = _Job(self.machine())
+            self._tasks.start_soon(self._work, key, job, Settle(command.proof, command.suffix, command.note))
+        with anyio.move_on_after(self.patience):
+            await job.news.wait()
+        return self._answer(job, command)
+
+    def _answer(self, job: _Job, command: SettlePayment) -> Settlement:
+        if job.outcome is not None:
+            return job.outcome
+        permit = command.proof.permit
+        return Pending(permit.network, permit.payer) if job.machine.record is None else job.machine.outlook
+
+    async def wait(self, command: AwaitSettlement) -> Settlement:
+        """Wait for a settlement that is journaled already; answer its outcome, or its outlook when patience has ended.
+
+        Raises: LocalProtocolError when the journal does not have it.
+        """
+        job = self._jobs.get(command.key)
+        if job is None:
+            self._woken.set()
+        with anyio.move_on_after(self.patience):
+            while job is None and (record := await self._known(command.key)).outcome is None:
+                job = self._jobs.get(command.key)
+                await anyio.sleep(0.05)
+            if job is not None:
+                await job.news.wait()
+        record = await self._known(command.key)
+        if record.outcome is not None or job is None or job.machine.record is None:
+            return record.outcome or Pending(record.permit.network, record.permit.payer, record.hashes)
+        return job.outcome or job.machine.outlook
+
+    async def _known(self, key: str) -> SettlementRecord:
+        record = cast("SettlementRecord | None", await self._call(self.ledger.record, key))
+        if record is None:
+            raise LocalProtocolError("no such settlement", field="key")
+        return record
+
+    async def record(self, command: RecordIntent) -> Stored:
+        """Journal an intent and wake the worker.  On failure: unknown whether it was stored.
+
+        Raises: LocalProtocolError when there is no worker: what would be served for this intent would never be paid for.
+        """
+        if self._tasks is None:
+            _log.error(_NOT_RUNNING)
+            raise LocalProtocolError("the settler does not run", field="running")
+        stored = cast("Stored", await self._ledger(command))
+        self._woken.set()
+        return stored
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Work in the background while the body runs: first on what the journal left open, then on what comes."""
+        if self._tasks is not None:
+            raise LocalProtocolError("this settler runs already")
+        raised: Exception | None = None
+        async with anyio.create_task_group() as tasks:
+            self._tasks = tasks
+            try:
+                tasks.start_soon(self._take_up)
+                yield
+            except Exception as error:  # noqa: BLE001 - the body's own, raised again outside: a task group would wrap it
+                raised = error
+            finally:
+                self._tasks = None
+                tasks.cancel_scope.cancel()
+        if raised is not None:
+            raise raised
+
+    @property
+    def works(self) -> bool:
+        """True while settlements are worked on."""
+        return self._tasks is not None
+
+    async def drain(self, within: float = 30.0) -> bool:
+        """Wait until nothing is open, at most ``within`` seconds; say whether that came about."""
+        with anyio.move_on_after(within):
+            while self._jobs or await self._call(self.ledger.open_records):
+                self._woken.set()
+                await anyio.sleep(0.02)
+            return True
+        return False
+
+    # ------------------------------------------------------------------------------------------------------ the worker
+
+    async def _take_up(self) -> None:
+        """Start a job for every open record nobody works on, now and whenever woken."""
+        while True:
+            self._woken = anyio.Event()
+            try:
+                for record in await self._call(self.ledger.open_records):
+                    if record.key not in self._jobs and self._tasks is not None and self.mine(record):
+                        job = self._jobs[record.key] = _Job(self.machine())
+                        self._tasks.start_soon(self._work, record.key, job, None)
+            except Exception as error:  # noqa: BLE001 - a ledger that is down must not end the worker
+                _log.warning("cannot read the journal: %s", type(error).__name__)
+            with anyio.move_on_after(self.poll):
+                await self._woken.wait()
+
+    async def _work(self, key: str, job: _Job, begun: Settle | None) -> None:
+        """Drive one settlement, new or journaled, to its end, or until its lease is lost or we are stopped."""
+        try:
+            event = await self._begin(key, job, begun)
+            driven = self.translated(steps(job.machine, event, self.clock))
+            final = await arun(driven, lambda command: self._perform(key, job, command))
+            if isinstance(final, Report):
+                job.outcome = final.outcome
+        except _Lost:
+            _log.info("another worker settles %s", key)
+        except Exception:  # noqa: BLE001 - one settlement's trouble must not stop the others; its record stays open
+            _log.exception("settling %s broke off", key)
+        finally:
+            self._jobs.pop(key, None)
+            job.news.set()
+            await self._unlease(key)
+
+    async def _begin(self, key: str, job: _Job, begun: Settle | None) -> Settle | Resume:
+        """Take the lease and say what to begin with.
+
+        A journaled settlement is read again under the lease: whoever had it may have sent it, and ended it, since it was
+        listed.  Where the ledger cannot even give a lease nothing was begun, and a payment is given back.
+        """
+        try:
+            await self._renew(key)
+        except Exception:
+            if begun is not None:
+                permit = begun.proof.permit
+                job.outcome = Unsettled(Reason.UNAVAILABLE, permit.network, permit.payer)
+            raise
+        if begun is not None:
+            return begun
+        record = await self._call(self.ledger.record, key)
+        if record is None:
+            raise _Lost
+        return Resume(record)
+
+    async def _unlease(self, key: str) -> None:
+        """Let others take the settlement up at once, also when we are being stopped."""
+        try:
+            with anyio.CancelScope(shield=True):
+                await self._call(self.ledger.unlease, key, self._worker)
+        except Exception as error:  # noqa: BLE001 - the lease ends by itself
+            _log.info("could not give up the lease of %s: %s", key, type(error).__name__)
+
+    async def _perform(self, key: str, job: _Job, command: Command[Any]) -> Any:
+        if isinstance(command, WakeAt):
+            if job.machine.failed is not None:  # bad news need not wait for patience to end
+                job.news.set()
+            await anyio.sleep(max(0, command.at - self.clock()) / 1000)
+            return await self._renew(key)
+        try:
+            async with self._busy:
+                return await self._leaves(command)
+        except Exception as error:
+            _log.warning("%s failed for %s: %s", type(command).__name__, key, type(error).__name__)
+            raise
+
+    async def _renew(self, key: str) -> None:
+        now = self.clock()
+        if not await self._call(self._take_lease, key, Millis(now + self.lease), now):
+            raise _Lost
+
+    def _take_lease(self, key: str, until: Millis, now: Millis) -> bool:
+        return self.ledger.lease(key, self._worker, until, now=now)
+
+    async def _ledger(self, command: Command[Any]) -> Any:
+        return await self._call(self._performer.perform, command)
+
+    async def _call(self, function: Callable[..., Any], *args: Any) -> Any:
+        """Call the ledger: in a thread when it blocks."""
+        if not self.ledger.blocking:
+            return function(*args)
+        return await anyio.to_thread.run_sync(function, *args)
