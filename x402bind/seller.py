@@ -34,6 +34,7 @@ from x402core.wire import sponsoring
 from x402core.wire.json import Json
 from x402core.wire.v2 import EXACT, UPTO
 
+from .attester import Attester
 from .chain.nodes import Nodes, NodesLike, nodes
 from .chain.signers import PrivateKeySigner, Signer
 from .chain.transports import AsyncHttp
@@ -66,6 +67,7 @@ class Seller:
     * ``factories``: contracts that may deploy a payer's wallet, at the expense of whoever settles (default: none).
     * ``sign_in``: those who have paid may come back by signing in (``sign-in-with-x``); needs ``url``.
     * ``identifier_required``: refuse a payment that brings no ``payment-identifier``.
+    * ``attest``: a key or signer that signs every offer and receipt (``offer-receipt``): the payee's, best of all.
     * ``extensions``: further extensions to advertise, as they go on the wire (``bazaar``, ``builder-code``).
     * ``url``: the public base URL, as payers see it; what a Host header says is never believed.
     * ``patience``: seconds a request waits for its settlement before it is answered "pending".
@@ -91,6 +93,7 @@ class Seller:
         factories: Iterable[str] = (),
         sign_in: bool = False,
         identifier_required: bool = False,
+        attest: str | bytes | Signer | None = None,
         extensions: Mapping[str, Json] = MappingProxyType({}),
         timeout: int = 300,
         url: str = "",
@@ -120,6 +123,7 @@ class Seller:
         self.methods = None if methods is None else tuple(methods)
         self.wallets = Wallets(factories=frozenset(local(parse_address, each, "factories") for each in factories))
         self.identifier_required = identifier_required
+        self.attester = Attester(attest, timeout, clock)
         self.extensions = extensions
         self.timeout = timeout
         if url:

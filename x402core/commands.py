@@ -402,6 +402,8 @@ class CatalogResource(Command[None]):
 class Respond(Command[None]):
     """End a server or token exchange: send ``reply``; None sends the handler's response with ``add_headers`` added.
 
+    ``attest`` is a receipt to be signed first, where the seller signs receipts (``answers.attested``); unsigned it is as good.
+
     On failure: the peer is gone; nothing of the protocol is left to do.
     """
 
@@ -409,6 +411,7 @@ class Respond(Command[None]):
     final: ClassVar[bool] = True
     reply: Reply | None
     add_headers: Headers = ()
+    attest: Receipt | None = None
 
 
 # ------------------------------------------------------------------------------------------------- chain and settlement

@@ -413,6 +413,7 @@ class Receipt:
     transaction: str = ""
     amount: Amount | None = None
     reason: str = ""
+    extensions: Mapping[str, Json] = field(default_factory=dict, compare=False, repr=False)
 
 
 # ----------------------------------------------------------------------------------------------- what drivers feed in

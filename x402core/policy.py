@@ -20,6 +20,7 @@ from .registry import KNOWN, Asset, Registry
 from .schemes.scheme import UPTO
 from .schemes.wallets import DEPLOYED, Wallets
 from .values import Address, Amount, Millis, Network, Origin, Seconds, local, parse_address, parse_origin
+from .wire import builder_code
 from .wire.json import Json
 
 __all__ = ["Cap", "FacilitatorTerms", "PayerPolicy", "SignInTerms", "Terms", "TokenTerms", "choose", "offers"]
@@ -55,7 +56,8 @@ class PayerPolicy:
     ``caps`` stand in order of preference: the earlier one is paid with when the server takes both (defect A11).  ``payees``
     and ``origins``, when given, are allow-lists.  ``longest_validity`` bounds, in seconds, how long a signed permit can be
     executed.  ``resend`` is how often the *same* permit is presented again when the server asks to wait; it never signs anew.
-    ``sign_in``: where a server lets those who have paid before come back by signing in, try that before paying.
+    ``sign_in``: where a server lets those who have paid before come back by signing in, try that before paying.  ``services``
+    are ERC-8021 builder codes to add to every x402 v2 payment (five at most).
     """
 
     caps: tuple[Cap, ...] = ()
@@ -66,7 +68,12 @@ class PayerPolicy:
     resend: int = 3
     resend_after: Millis = Millis(1000)
     sign_in: bool = False
+    services: tuple[str, ...] = ()
     registry: Registry = field(default=KNOWN, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.services:
+            builder_code.codes(self.services)  # refuses what is no code
 
     @classmethod
     def up_to(

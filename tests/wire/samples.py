@@ -13,17 +13,25 @@ from x402core.events import (
     Dialect,
     Eip2612Permit,
     Eip3009Permit,
+    Erc7710Permit,
     Method,
     Offer,
     Pending,
+    Permit,
+    Permit2Permit,
     Receipt,
     Resource,
     Settled,
     SettleMode,
+    SponsoredApproval,
+    SponsoredPermit,
     Unsettled,
 )
+from x402core.evm.digests import EXACT_PROXY, UPTO_PROXY
 from x402core.ledger import Attempt, SettlementRecord
+from x402core.registry import KNOWN
 from x402core.values import UINT256_MAX, Address, Amount, Hash32, Millis, Network, Seconds
+from x402core.wire.requirements import SPOKEN, UPTO
 
 # --- fixed: the common values of x402.md section 6 -------------------------------------------------------------------
 
@@ -33,6 +41,8 @@ USDC = Address("0x036cbd53842c5426634e7929541ec2318f3dcf7e")
 SEPOLIA_USDC = Address("0x1c7d4b196cb0c7b01d743fbc6116a902379c7238")
 BASE_SEPOLIA = Network("eip155:84532")
 SEPOLIA = Network("eip155:11155111")
+SETTLER = Address("0x70997970c51812dc3a010c7d01b50e0d17dc79c8")
+MANAGER = Address("0xdb9b1e94b5b69df7e401ddbede43491141047db3")
 CREATED_AT = "2026-09-01T12:00:00Z"
 
 V2_OFFER = Offer(
@@ -85,6 +95,35 @@ PERMIT_2612 = Eip2612Permit(
     deadline=Seconds(1893456000),
     signature=bytes(31) + b"\x05" + b"\xab" * 32 + b"\x1c",  # r with 31 leading zero bytes
 )
+PERMIT2_OFFER = replace(V2_OFFER, method=Method.PERMIT2)
+UPTO_OFFER = replace(V2_OFFER, method=Method.PERMIT2, scheme=UPTO, facilitator=SETTLER)
+ERC7710_OFFER = replace(V2_OFFER, method=Method.ERC7710, name="", version="")
+EIP2612_OFFER = replace(V2_OFFER, method=Method.EIP2612, spender=SETTLER)
+V1_OFFER = replace(V2_OFFER, dialect=Dialect.V1)
+PERMIT_PERMIT2 = Permit2Permit(
+    network=BASE_SEPOLIA,
+    asset=USDC,
+    payer=PAYER,
+    pay_to=PAY_TO,
+    amount=Amount(10000),
+    spender=EXACT_PROXY,
+    nonce=2**256 - 1,
+    valid_after=Seconds(0),
+    deadline=Seconds(1893456000),
+    signature=PERMIT_3009.signature,
+)
+PERMIT_UPTO = replace(PERMIT_PERMIT2, spender=UPTO_PROXY, facilitator=SETTLER)
+PERMIT_7710 = Erc7710Permit(BASE_SEPOLIA, USDC, PAYER, PAY_TO, Amount(10000), MANAGER, b"a delegation")
+PERMIT_2612_V2 = replace(PERMIT_2612, network=BASE_SEPOLIA, asset=USDC, spender=SETTLER, amount=Amount(10000))
+SPONSOR = SponsoredPermit(Amount(10000), 7, Seconds(1893456000), PERMIT_2612.signature)
+EACH: tuple[tuple[Offer, Permit], ...] = (
+    (V2_OFFER, PERMIT_3009),
+    (PERMIT2_OFFER, PERMIT_PERMIT2),
+    (UPTO_OFFER, PERMIT_UPTO),
+    (ERC7710_OFFER, PERMIT_7710),
+    (EIP2612_OFFER, PERMIT_2612_V2),
+)
+"""One permit for every way to pay in v2, with the offer it answers."""
 
 # --- strategies ------------------------------------------------------------------------------------------------------
 
@@ -110,7 +149,7 @@ jsons: st.SearchStrategy[Any] = st.recursive(
 )
 extensions = st.dictionaries(names, jsons, max_size=3)
 
-v2_offers = st.builds(
+_offers = st.builds(
     Offer,
     dialect=st.just(Dialect.V2),
     method=st.just(Method.EIP3009),
@@ -122,6 +161,29 @@ v2_offers = st.builds(
     name=names,
     version=names,
     settle=st.sampled_from((SettleMode.BEFORE, SettleMode.AFTER)),
+)
+
+
+@st.composite
+def _v2_offers(draw: st.DrawFn) -> Offer:
+    scheme, method = draw(st.sampled_from(SPOKEN))
+    offer = replace(draw(_offers), scheme=scheme, method=method)
+    if method in (Method.PERMIT2, Method.ERC7710):
+        offer = replace(offer, name=draw(names | st.just("")), version=draw(names | st.just("")))
+    if method is Method.EIP2612:
+        offer = replace(offer, spender=draw(st.none() | addresses))
+    if method is Method.ERC7710:
+        offer = replace(offer, facilitator=draw(st.none() | addresses))
+    return offer if scheme != UPTO else replace(offer, settle=SettleMode.AFTER, facilitator=draw(addresses))
+
+
+v2_offers = _v2_offers()
+v1_offers = st.builds(
+    replace,
+    _offers,
+    dialect=st.just(Dialect.V1),
+    settle=st.just(SettleMode.AFTER),
+    network=st.sampled_from([info.network for info in KNOWN.networks() if info.v1_name and info.network.startswith("eip155:")]),
 )
 token_offers = st.builds(
     Offer,
@@ -171,6 +233,56 @@ eip2612_permits = st.builds(
     deadline=times,
     signature=vrs_signatures,
 )
+sponsorships = st.builds(SponsoredPermit, amount=amounts, nonce=uint256s, deadline=times, signature=signatures) | st.builds(
+    SponsoredApproval, raw=st.binary(min_size=1, max_size=200)
+)
+permit2_permits = st.builds(
+    Permit2Permit,
+    network=networks,
+    asset=addresses,
+    payer=addresses,
+    pay_to=addresses,
+    amount=amounts,
+    spender=addresses,
+    nonce=uint256s,
+    valid_after=times,
+    deadline=times,
+    signature=signatures,
+    facilitator=st.none() | addresses,
+    sponsor=st.none() | sponsorships,
+)
+erc7710_permits = st.builds(
+    Erc7710Permit,
+    network=networks,
+    asset=addresses,
+    payer=addresses,
+    pay_to=addresses,
+    amount=amounts,
+    manager=addresses,
+    context=st.binary(min_size=1, max_size=200),
+    until=times,
+)
+permits: st.SearchStrategy[Permit] = eip3009_permits | eip2612_permits | permit2_permits | erc7710_permits
+
+
+@st.composite
+def paid(draw: st.DrawFn) -> tuple[Offer, Permit]:
+    """An offer in v2, and a permit that answers it as far as one can be written down."""
+    offer = draw(v2_offers)
+    common = {"network": offer.network, "asset": offer.asset}
+    match offer.method:
+        case Method.EIP3009:
+            return offer, replace(draw(eip3009_permits), **common)
+        case Method.EIP2612:
+            return offer, replace(draw(eip2612_permits), **common)
+        case Method.PERMIT2:
+            facilitator = draw(addresses) if offer.scheme == UPTO else None
+            return offer, replace(draw(permit2_permits), **common, facilitator=facilitator, sponsor=None)
+        case Method.ERC7710:
+            own = {"pay_to": offer.pay_to, "amount": offer.amount, "until": Seconds(0)}
+            return offer, replace(draw(erc7710_permits), **common, **own)
+
+
 receipts = st.builds(
     Receipt,
     success=st.booleans(),
@@ -218,13 +330,15 @@ def attempts(draw: st.DrawFn) -> Attempt:
 
 records = st.builds(
     SettlementRecord,
-    permit=eip3009_permits | eip2612_permits,
-    offer=v2_offers | token_offers,
+    permit=permits,
+    offer=v2_offers | v1_offers | token_offers,
     since=counts,
     created=clocks,
     attempts=st.lists(attempts(), max_size=3).map(tuple),
     sent=st.booleans(),
     outcome=st.none() | settleds | pendings | unsettleds,
+    suffix=st.binary(max_size=40),
+    note=st.binary(max_size=40),
 )
 replies = st.builds(
     Reply,

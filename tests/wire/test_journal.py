@@ -133,7 +133,7 @@ def _set(path: str, value: object) -> Callable[[dict[str, Any]], None]:
         ("v", True),
         ("later", 1),
         ("permit", None),
-        ("permit/method", "permit2"),
+        ("permit/method", "permit3"),
         ("permit/amount", 10000),
         ("permit/amount", "010000"),
         ("permit/spender", samples.PAY_TO),

@@ -14,7 +14,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from x402core.errors import LocalProtocolError, Reason, RemoteProtocolError
-from x402core.events import Challenge, Dialect, Eip3009Permit, Method, Offer, Payment, Receipt, Resource, SettleMode
+from x402core.events import Challenge, Dialect, Method, Offer, Payment, Permit, Receipt, Resource, SettleMode
 from x402core.values import Address, Amount, Network, Seconds
 from x402core.wire import v2
 from x402core.wire.headers import decode_header, encode_header
@@ -59,6 +59,7 @@ PAYLOAD: dict[str, Any] = {
         },
     },
 }
+UPTO: dict[str, Any] = {**ACCEPTS, "scheme": "upto"}  # as the specification's own example: nobody is named to settle it
 RESPONSE: dict[str, Any] = {
     "success": True,
     "payer": CHECKED_PAYER,
@@ -143,11 +144,12 @@ def test_a_challenge_comes_back_the_same(challenge: Challenge) -> None:
     assert back.extensions == challenge.extensions
 
 
-@given(samples.v2_offers, samples.eip3009_permits, st.none() | samples.resources, samples.extensions)
+@given(samples.paid(), st.none() | samples.resources, samples.extensions)
 def test_a_payment_comes_back_the_same(
-    offer: Offer, permit: Eip3009Permit, resource: Resource | None, extensions: dict[str, Json]
+    paid: tuple[Offer, Permit], resource: Resource | None, extensions: dict[str, Json]
 ) -> None:
-    payment = Payment(replace(permit, network=offer.network, asset=offer.asset), offer, resource, extensions)
+    offer, permit = paid
+    payment = Payment(permit, offer, resource, extensions)
     back = v2.decode_payment(v2.encode_payment(payment))
     assert back == payment
     assert back.extensions == extensions
@@ -211,8 +213,10 @@ def test_an_offer_with_raw_json_of_another_is_not_echoed(raw: dict[str, Any]) ->
     ("change", "field"),
     [
         ({"settle": SettleMode.BACKGROUND}, "settle"),
-        ({"method": Method.EIP2612}, "method"),
         ({"scheme": "upto"}, "method"),
+        ({"scheme": "batch-settlement"}, "method"),
+        ({"scheme": "upto", "method": Method.PERMIT2}, "facilitator"),
+        ({"scheme": "upto", "method": Method.PERMIT2, "facilitator": samples.SETTLER, "settle": SettleMode.BEFORE}, "settle"),
         ({"network": Network("solana:5eykt4UsFv8P8NJdTREpY1vzqKqZKvdp")}, "network"),
         ({"timeout": Seconds(0)}, "timeout"),
         ({"dialect": Dialect.PERMIT_TOKEN}, "dialect"),
@@ -231,6 +235,14 @@ def test_a_payment_that_would_read_as_another_is_refused() -> None:
         v2.encode_payment(Payment(samples.PERMIT_2612, samples.V2_OFFER))
     with pytest.raises(LocalProtocolError, match="permit"):
         v2.encode_payment(Payment(samples.PERMIT_3009, replace(samples.V2_OFFER, network=samples.SEPOLIA)))
+    for permit, offer in [
+        (samples.PERMIT_PERMIT2, samples.UPTO_OFFER),
+        (samples.PERMIT_UPTO, samples.PERMIT2_OFFER),
+        (samples.PERMIT_7710, replace(samples.ERC7710_OFFER, amount=Amount(1))),
+        (samples.PERMIT_7710, replace(samples.ERC7710_OFFER, pay_to=samples.PAYER)),
+    ]:
+        with pytest.raises(LocalProtocolError, match="permit"):
+            v2.encode_payment(Payment(permit, offer))
 
 
 def test_pending_names_a_transaction() -> None:
@@ -246,14 +258,21 @@ def test_pending_names_a_transaction() -> None:
 @pytest.mark.parametrize(
     ("entry", "label"),
     [
-        ({"scheme": "upto", "network": "eip155:8453", "amount": []}, "upto on eip155:8453"),
+        ({"scheme": "upto", "network": "eip155:8453", "amount": []}, "upto/permit2 on eip155:8453 without"),
+        ({"scheme": "batch-settlement", "network": "eip155:8453"}, "batch-settlement on eip155:8453"),
         ({"scheme": "exact", "network": "solana:5eykt4UsFv8P8NJdTREpY1vzqKqZKvdp"}, "exact on solana:5eykt4UsFv8P8NJdTREpY1"),
         ({"scheme": "exact", "network": "cloudflare:402"}, "exact on cloudflare:402"),
         ({"scheme": "exact", "network": "base"}, "exact on base"),
-        (changed(ACCEPTS, "extra/assetTransferMethod", "permit2"), "exact/permit2 on eip155:84532"),
+        (changed(ACCEPTS, "extra/assetTransferMethod", "permit3"), "exact/permit3 on eip155:84532"),
         (changed(ACCEPTS, "extra/assetTransferMethod", "default"), "exact/default on eip155:84532"),
-        (changed(ACCEPTS, "extra/paymentFlow", "escrow"), "exact, flow escrow, on eip155:84532"),
-        (changed(ACCEPTS, "extra/paymentFlow", "Upfront"), "exact, flow Upfront, on eip155:84532"),
+        (changed(ACCEPTS, "extra/paymentFlow", "escrow"), "exact on eip155:84532, flow escrow, which no scheme here takes"),
+        (changed(ACCEPTS, "extra/paymentFlow", "Upfront"), "exact on eip155:84532, flow Upfront"),
+        (UPTO, "upto/permit2 on eip155:84532 without a facilitatorAddress"),
+        (
+            changed(UPTO, "extra/paymentFlow", "upfront"),
+            "upto/permit2 on eip155:84532, flow upfront, which no scheme here takes",
+        ),
+        (changed(UPTO, "extra/assetTransferMethod", "eip3009"), "upto on eip155:84532"),
     ],
 )
 def test_a_strange_offer_hides_no_payable_one(entry: dict[str, Any], label: str) -> None:
@@ -273,15 +292,28 @@ def test_what_is_skipped_is_safe_to_print() -> None:
 
 def test_a_payment_in_a_strange_tongue_is_an_error() -> None:
     for path, value, reason in [
-        ("accepted/scheme", "upto", Reason.UNSUPPORTED_SCHEME),
+        ("accepted/scheme", "batch-settlement", Reason.UNSUPPORTED_SCHEME),
         ("accepted/network", "solana:5eykt4UsFv8P8NJdTREpY1vzqKqZKvdp", Reason.INVALID_NETWORK),
         ("accepted/network", "eip155:007", Reason.INVALID_NETWORK),
-        ("accepted/extra/assetTransferMethod", "permit2", Reason.UNSUPPORTED_SCHEME),
+        ("accepted/extra/assetTransferMethod", "permit3", Reason.UNSUPPORTED_SCHEME),
         ("accepted/extra/paymentFlow", "escrow", Reason.UNSUPPORTED_SCHEME),
     ]:
         with pytest.raises(RemoteProtocolError) as caught:
             v2.decode_payment(header(changed(PAYLOAD, path, value)))
         assert (caught.value.pointer, caught.value.reason) == ("/" + path, reason)
+
+
+def test_an_upto_payment_must_say_who_settles() -> None:
+    with pytest.raises(RemoteProtocolError) as caught:
+        v2.decode_payment(header(changed(PAYLOAD, "accepted/scheme", "upto")))
+    expected = ("/accepted/extra/facilitatorAddress", Reason.INVALID_REQUIREMENTS)
+    assert (caught.value.pointer, caught.value.reason) == expected
+
+
+def test_a_payment_of_version_1_is_sent_to_its_own_header() -> None:
+    with pytest.raises(RemoteProtocolError, match="X-PAYMENT") as caught:
+        v2.decode_payment(header({"x402Version": 1, "scheme": "exact", "network": "base-sepolia", "payload": {}}))
+    assert caught.value.reason is Reason.INVALID_VERSION
 
 
 # --- pointers --------------------------------------------------------------------------------------------------------

@@ -102,7 +102,7 @@ class PaymentMiddleware:
             await receive()
             return await send({"type": "websocket.close", "code": 1008})
         if kind == "http" and terms is not None:
-            return await _Request(self, scope, receive, send).sell(terms)
+            return await _Request(self, scope, receive, send).sell(self.seller.attester.current(terms))
         if kind == "http" and self._scopes and scope["method"] == "POST" and self._token_path in _spellings(scope):
             return await _Request(self, scope, receive, send).sell_token(self._scopes)
         return await self.app(scope, receive, send)
@@ -223,7 +223,7 @@ class _Request:
                 return
             digest = hashlib.sha256(self.body).digest()
         head = RequestHead(self.scope["method"], _target(self.scope), headers, digest)
-        await self._drive(self.middleware.seller.server_exchange(terms), head)
+        await self._drive(self.middleware.seller.server_exchange(terms), head, terms)
 
     async def sell_token(self, scopes: Mapping[str, Terms]) -> None:
         """Run the exchange of a permit for a token."""
@@ -235,10 +235,10 @@ class _Request:
             return await send_reply(self.send, http.no_such_scope())
         body = await self._read(self.middleware.body_most)
         if body is not None:
-            await self._drive(self.middleware.seller.token_exchange(terms), TokenRequest(body))
+            await self._drive(self.middleware.seller.token_exchange(terms), TokenRequest(body), terms)
         return None
 
-    async def _drive(self, machine: Machine[Any, Any], event: RequestHead | TokenRequest) -> None:
+    async def _drive(self, machine: Machine[Any, Any], event: RequestHead | TokenRequest, terms: Terms) -> None:
         async with anyio.create_task_group() as tasks:
             self._tasks = tasks
             try:
@@ -247,6 +247,7 @@ class _Request:
                 tasks.cancel_scope.cancel()
                 return
             assert isinstance(final, Respond)
+            final = self.middleware.seller.attester.attest(terms, final)
             with suppress(OSError):  # the payer is gone: nothing of the protocol is left to do
                 if final.reply is not None:
                     await send_reply(self.send, final.reply)

@@ -6,11 +6,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import lru_cache
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
+from x402core.commands import Respond
 from x402core.errors import Reason, Refusal, Reply, problem
 from x402core.events import Challenge, Dialect, Headers, Payer, Permit, Receipt, Settled
 from x402core.policy import Terms
@@ -25,6 +27,7 @@ __all__ = [
     "LEASE_MARGIN",
     "PRIVATE",
     "Spoken",
+    "attested",
     "busy",
     "challenge",
     "conflict",
@@ -87,6 +90,21 @@ def nothing(permit: Permit) -> Receipt:
 def failed_receipt(permit: Permit, reason: Reason, transactions: tuple[Hash32, ...] = ()) -> Receipt:
     """Return the receipt of a payment that did not settle (yet)."""
     return Receipt(False, permit.network, permit.payer, transactions[-1] if transactions else "", reason=str(reason))
+
+
+def attested(command: Respond, attest: Callable[[Receipt], Mapping[str, Json]]) -> Respond:
+    """Return a final answer whose receipt carries what ``attest`` says of it (``offer-receipt``, x402.md 3.6)."""
+    if command.attest is None:
+        return command
+    text = v2.encode_receipt(replace(command.attest, extensions=attest(command.attest)))
+
+    def signed(headers: Headers) -> Headers:
+        return tuple((name, text if name == v2.PAYMENT_RESPONSE else value) for name, value in headers)
+
+    reply = command.reply
+    if reply is not None:
+        reply = Reply(reply.status, signed(reply.headers), reply.body)
+    return Respond(reply, signed(command.add_headers))
 
 
 class Spoken(NamedTuple):

@@ -68,7 +68,8 @@ from x402core.registry import Registry
 from x402core.schemes import of
 from x402core.schemes.scheme import UPTO
 from x402core.values import Address, Hash32, Millis, Origin, Seconds, chain_id, parse_origin, seconds
-from x402core.wire import http, identifier, permit_token, sponsoring, v1, v2
+from x402core.wire import builder_code, http, identifier, permit_token, sponsoring, v1, v2
+from x402core.wire.extensions import merge
 from x402core.wire.headers import single
 
 from . import sign_in
@@ -487,6 +488,8 @@ class ClientExchange(Machine[ClientState, ClientInput]):
             self.headers = ((v1.X_PAYMENT, v1.encode_payment(permit, self.offer, self.policy.registry)),)
         else:
             extensions = identifier.identified(self.challenge.extensions, self._identifier)
+            if self.policy.services:
+                extensions = merge(extensions, builder_code.codes(self.policy.services))
             payment = Payment(permit, self.offer, self.challenge.resource, extensions)
             self.headers = ((v2.PAYMENT_SIGNATURE, v2.encode_payment(payment)),)
         self.permit = permit

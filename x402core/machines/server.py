@@ -49,6 +49,7 @@ from x402core.events import (
     Payer,
     Pending,
     Permit,
+    Receipt,
     RequestHead,
     Settled,
     Settlement,
@@ -67,7 +68,7 @@ from . import answers
 from .answers import LEASE_MARGIN
 from .machine import Commands, Input, Machine, Row, State, Trace
 from .payments import Arrived, arrived, fingerprint
-from .sign_in import SIGN_IN, advertised, asked_to_sign_in
+from .sign_in import SIGN_IN, advertised, asked_to_sign_in, granted
 
 __all__ = ["LEASE_MARGIN", "ServerExchange", "ServerInput", "ServerState", "fingerprint"]
 
@@ -485,7 +486,8 @@ class ServerExchange(Machine[ServerState, ServerInput]):
         """Give the same answer and receipt once more."""
         assert claim.reply is not None
         add = self._receipt(claim.settled)
-        return (Respond(Reply(claim.reply.status, (*claim.reply.headers, *add), claim.reply.body)),)
+        reply = Reply(claim.reply.status, (*claim.reply.headers, *add), claim.reply.body)
+        return (Respond(reply, attest=self._attest(claim.settled)),)
 
     def do_busy(self, _claim: Claim, _now: Millis) -> Commands:
         """Answer 409: another exchange is at work on this payment."""
@@ -518,13 +520,13 @@ class ServerExchange(Machine[ServerState, ServerInput]):
     def do_commit_respond(self, settled: Settled, _now: Millis) -> Commands:
         """Close the claim as paid, keeping the held response, and let it go with its receipt."""
         commit = CommitClaim(self.permit.key, self.owner, settled, HANDLER_RESPONSE, self._grant)
-        return (commit, Respond(None, self._receipt(settled)))
+        return (commit, Respond(None, self._receipt(settled), self._attest(settled)))
 
     def do_commit_served(self, head: HandlerHead, _now: Millis) -> Commands:
         """Close the claim as paid and served, keeping the response if it was held."""
         keep = HANDLER_RESPONSE if head.held else None
         commit = CommitClaim(self.permit.key, self.owner, self.settled, keep, self._grant)
-        return (commit, Respond(None, self._receipt(self.settled)))
+        return (commit, Respond(None, self._receipt(self.settled), self._attest(self.settled)))
 
     def do_keep(self, _data: None, _now: Millis) -> Commands:
         """Leave the claim to the journal."""
@@ -592,8 +594,8 @@ class ServerExchange(Machine[ServerState, ServerInput]):
     @property
     def _grant(self) -> Grant | None:
         """What this payment lets its payer come back for, by signing in."""
-        known = self.terms.sign_in
-        return None if known is None else Grant(known.resource, self.permit.payer)
+        assert self.checked is not None
+        return granted(self.terms, self.checked)
 
     def _receipt(self, settled: Settled | None) -> Headers:
         assert self.arrival is not None
@@ -602,6 +604,11 @@ class ServerExchange(Machine[ServerState, ServerInput]):
         if self.arrival.checked.offer.scheme == UPTO:  # nothing was charged
             return (*answers.PRIVATE, *answers.receipt_header(answers.nothing(self.permit), self._dialect))
         return answers.PRIVATE
+
+    def _attest(self, settled: Settled | None) -> Receipt | None:
+        """Return the receipt to be signed, where there is one and v2 has a place for its signature."""
+        spoken = settled is not None and self._dialect.dialect is Dialect.V2
+        return answers.receipt(self.permit, settled) if spoken and settled is not None else None
 
     @property
     def _dialect(self) -> answers.Spoken:

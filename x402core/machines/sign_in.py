@@ -14,14 +14,17 @@ from x402core.commands import CheckSignIn
 from x402core.errors import Refusal, RemoteProtocolError
 from x402core.events import Challenge, Headers
 from x402core.evm.keccak import keccak
+from x402core.ledger import Grant
 from x402core.policy import Terms
 from x402core.reads import SignatureValid
+from x402core.schemes.judge import Checked
+from x402core.schemes.wallets import SignedBy
 from x402core.values import Address, Millis, Network, Origin
 from x402core.wire import sign_in as wire
 from x402core.wire.headers import single
 from x402core.wire.json import Json
 
-__all__ = ["SIGN_IN", "SIGN_IN_WITH_X", "Asked", "advertised", "asked", "asked_to_sign_in"]
+__all__ = ["SIGN_IN", "SIGN_IN_WITH_X", "Asked", "advertised", "asked", "asked_to_sign_in", "granted"]
 
 SIGN_IN: Final = wire.KEY
 SIGN_IN_WITH_X: Final = wire.SIGN_IN_WITH_X
@@ -61,7 +64,23 @@ def asked_to_sign_in(headers: Headers, terms: Terms, now: Millis) -> CheckSignIn
         return CheckSignIn(resource, found.address, found.nonce, Millis(found.until + _KEPT))
     who = found.sign_in
     contract = SignatureValid(who.address, found.digest, found.signature)
-    return CheckSignIn(resource, who.address, who.nonce, Millis(who.until + _KEPT), (who.network, contract))
+    until = Millis(who.until + _KEPT)
+    return CheckSignIn(_of_contract(resource, who.network), who.address, who.nonce, until, (who.network, contract))
+
+
+def granted(terms: Terms, checked: Checked) -> Grant | None:
+    """Return what a payment lets its payer come back for; None where nobody may.
+
+    A key is the same account on every network.  A contract is not: whoever has the code at its address elsewhere is another.
+    """
+    if terms.sign_in is None:
+        return None
+    resource, permit = terms.sign_in.resource, checked.permit
+    return Grant(resource if checked.by is SignedBy.KEY else _of_contract(resource, permit.network), permit.payer)
+
+
+def _of_contract(resource: str, network: Network) -> str:
+    return f"{resource} on {network}"
 
 
 @dataclass(frozen=True, slots=True)

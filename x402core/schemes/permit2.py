@@ -254,6 +254,8 @@ class _Permit2:
         return (
             NonceBitmap(permit.payer, permit.nonce >> 8),
             TransferTrace(permit.asset, permit.payer, permit.pay_to, since),
+            BalanceOf(permit.asset, permit.payer),
+            Allowance(permit.asset, permit.payer, PERMIT2),
         )
 
     def close(
@@ -261,7 +263,8 @@ class _Permit2:
     ) -> tuple[Closing, TxReceipt | None]:
         """Take a used nonce for paid only with the transaction that did it; without one, wait for the deadline, then give up.
 
-        A nonce that was invalidated, or spent on something else, pays nobody here.
+        A nonce that was invalidated, or spent on something else, pays nobody here.  Where our own transaction failed, another
+        is sent only if the payer has what the first one lacked: each failure costs us gas.
         """
         bits = facts.of(NonceBitmap(permit.payer, permit.nonce >> 8))
         dead = facts.time > permit.deadline
@@ -271,9 +274,14 @@ class _Permit2:
             for traced in traces:
                 if self._executes(permit, offer, traced) and self.paid(permit, offer, traced.receipt):
                     return Closing.USED, traced.receipt
-        elif mined is not None and not dead:
+        elif mined is not None and not dead and self._could_pay(permit, offer, facts):
             return Closing.UNUSED_RETRY, None
         return (Closing.UNUSED_FINAL if dead else Closing.UNUSED_YET), None
+
+    def _could_pay(self, permit: Permit2Permit, offer: Offer, facts: Facts) -> bool:
+        allowed = facts.of(Allowance(permit.asset, permit.payer, PERMIT2)) >= offer.amount
+        sponsored = isinstance(permit.sponsor, SponsoredPermit)
+        return facts.of(BalanceOf(permit.asset, permit.payer)) >= offer.amount and (allowed or sponsored)
 
     def _executes(self, permit: Permit2Permit, offer: Offer, traced: Traced) -> bool:
         """Say whether a transaction is this payment's settlement and nothing else, whoever sent it, sponsored or not.

@@ -15,6 +15,7 @@ from x402core.registry import KNOWN, Registry
 from . import permit_token, v1, v2
 from .headers import decode_header, encode_header, find_all, single
 from .json import Fields, Json, Writable, dumps, loads
+from .sign_in import SIGN_IN_WITH_X
 
 __all__ = ["EXPOSED_HEADERS", "VARY", "carries_payment", "decode_402", "encode_402", "no_such_scope", "too_large"]
 
@@ -23,7 +24,7 @@ EXPOSED_HEADERS: Final = (
     f"{v2.PAYMENT_REQUIRED}, {v2.PAYMENT_RESPONSE}, {v1.X_PAYMENT_RESPONSE}",
 )
 """What a browser's script must be let read (x402.md 7.10)."""
-VARY: Final = ("Vary", f"Authorization, {v2.PAYMENT_SIGNATURE}, {v1.X_PAYMENT}, SIGN-IN-WITH-X")
+VARY: Final = ("Vary", f"Authorization, {v2.PAYMENT_SIGNATURE}, {v1.X_PAYMENT}, {SIGN_IN_WITH_X}")
 """What an answer of a priced resource depends on."""
 
 _CHALLENGE_TEXT: Final = 65536  # characters of header: extensions bring schemas along (x402.md 7.11)
@@ -102,7 +103,7 @@ def _from_body(body: bytes, registry: Registry) -> Challenge | None:
 
 
 def _is_v1(version: Json) -> bool:
-    return version == v1.VERSION and not isinstance(version, bool)
+    return isinstance(version, int) and not isinstance(version, bool) and version == v1.VERSION
 
 
 def carries_payment(headers: Headers) -> bool:

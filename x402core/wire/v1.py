@@ -66,18 +66,19 @@ def _name(network: Network, registry: Registry, field: str = "network") -> str:
 
 
 def _network(fields: Fields, registry: Registry) -> Network | None:
-    """Return the network a v1 name stands for, None for one nobody here knows; names have one spelling (x402.md 7.50)."""
-    said = fields.text("network", most=64)
-    for info in registry.networks():
-        if info.v1_name == said and registry.v1_name(info.network) == said:
-            return info.network
-    return None
+    """Return the EVM network a v1 name stands for, None for any other; names have one spelling (x402.md 7.50)."""
+    said = fields.text("network", most=256)
+    try:
+        network = registry.resolve(said)
+    except LocalProtocolError:
+        return None
+    return network if network.startswith(_EVM) and registry.v1_name(network) == said else None
 
 
 def _version(fields: Fields) -> None:
     version = fields.document.get("x402Version")
     if isinstance(version, bool) or not isinstance(version, int) or version != VERSION:
-        hint = f"; version 2 goes in {PAYMENT_SIGNATURE}" if version == 2 else ""
+        hint = f"; a payment of version 2 goes in {PAYMENT_SIGNATURE}" if version == 2 and fields.source == X_PAYMENT else ""
         raise RemoteProtocolError(
             f"expected the number {VERSION}{hint}",
             pointer=fields.where("x402Version"),
@@ -92,21 +93,42 @@ def _version(fields: Fields) -> None:
 def encode_challenge(challenge: Challenge, registry: Registry) -> _Object:
     """Write the v1 offers of a challenge as a 402's JSON body; offers of other dialects are left out.
 
-    Raises: LocalProtocolError as :func:`encode_offer` does.  Source: x402.md 1.2.
+    What a ``bazaar`` extension says of the resource stands in each offer's ``outputSchema``, where v1 catalogs look for it.
+
+    Raises: LocalProtocolError without a resource, and as :func:`encode_offer` does.  Source: x402.md 1.2, 1.3.
     """
-    resource = challenge.resource or Resource("")
+    if challenge.resource is None or not challenge.resource.url:
+        raise LocalProtocolError("x402 v1 names the resource's URL in each offer", field="resource")
+    schema = _output_schema(challenge.extensions.get("bazaar"))
+    accepts = [encode_offer(offer, challenge.resource, registry) for offer in challenge.offers if offer.dialect is Dialect.V1]
     return {
         "x402Version": VERSION,
         "error": code(challenge.error) or Reason.PAYMENT_REQUIRED,
-        "accepts": [encode_offer(offer, resource, registry) for offer in challenge.offers if offer.dialect is Dialect.V1],
+        "accepts": [{**offer, **schema} for offer in accepts],
     }
+
+
+def _output_schema(bazaar: Json) -> _Object:
+    """Tell a ``bazaar`` extension as v1 does; nothing where there is none of an HTTP resource."""
+    info = bazaar.get("info") if isinstance(bazaar, dict) else None
+    told = info.get("input") if isinstance(info, dict) else None
+    if not isinstance(info, dict) or not isinstance(told, dict) or told.get("type") != "http":
+        return {}
+    schema: _Object = {"input": {**told, "discoverable": True}}
+    output = info.get("output")
+    example = output.get("example") if isinstance(output, dict) else None
+    if example is not None:
+        schema["output"] = example
+    return {"outputSchema": schema}
 
 
 def encode_offer(offer: Offer, resource: Resource, registry: Registry) -> _Object:
     """Write an offer as v1 PaymentRequirements.
 
-    Raises: LocalProtocolError for what v1 has no word for: another dialect, scheme or method, a settle mode other than
-    after the handler, a network without a v1 name, a timeout of zero.
+    When the money moves is not said in v1: before the handler or after it.
+
+    Raises: LocalProtocolError for what v1 has no word for: another dialect, scheme or method, the background settle mode, a
+    network without a v1 name, a timeout of zero.
     """
     if offer.dialect is not Dialect.V1:
         raise LocalProtocolError(f"a {offer.dialect} offer is not spoken in x402 v1", field="dialect")
@@ -145,7 +167,7 @@ def decode_challenge(document: Json, registry: Registry, *, source: str = "body"
     for entry in fields.objects("accepts"):
         scheme, said = entry.text("scheme"), entry.text("network")
         if scheme != EXACT or _network(entry, registry) is None:
-            skipped.append(printable(f"v1 {scheme} on {said}"))
+            skipped.append(printable(f"{scheme} on {said} (version 1)"))
             continue
         offers.append(read_offer(entry, registry))
         described = Resource(entry.text_or("resource", ""), entry.text_or("description", ""), entry.text_or("mimeType", ""))
@@ -179,7 +201,7 @@ def read_offer(entry: Fields, registry: Registry) -> Offer:
 
 def _spoken(fields: Fields, registry: Registry) -> Network:
     network = _network(fields, registry)
-    if network is None or not network.startswith(_EVM):
+    if network is None:
         at = fields.where("network")
         raise RemoteProtocolError("not a network spoken here", pointer=at, source=fields.source, reason=Reason.INVALID_NETWORK)
     return network
@@ -267,10 +289,11 @@ def read_receipt(fields: Fields, registry: Registry) -> Receipt:
     """Read a v1 SettlementResponse document.  Raises: RemoteProtocolError as :func:`decode_receipt` does."""
     success = fields.boolean("success")
     transaction = fields.text_or("transaction", "", most=256)
+    named = success or fields.document.get("payer") not in (None, "")  # some failures name nobody
     return Receipt(
         success=success,
         network=_spoken(fields, registry),
-        payer=fields.get(parse_address, "payer") if fields.document.get("payer") not in (None, "") else None,
+        payer=fields.get(parse_address, "payer") if named else None,
         transaction=fields.get(parse_hash32, "transaction") if transaction else "",
         reason=printable(fields.text_or("errorReason", ""), 256),
     )

@@ -267,6 +267,8 @@ def receipt_document(receipt: Receipt) -> _Object:
     document["network"] = receipt.network
     if receipt.amount is not None:
         document["amount"] = str(receipt.amount)
+    if receipt.extensions:
+        document["extensions"] = dict(receipt.extensions)
     return document
 
 
@@ -300,4 +302,5 @@ def read_receipt(fields: Fields) -> Receipt:
         transaction=transaction,
         amount=fields.optional(parse_amount, "amount"),
         reason=printable(fields.text_or("errorReason", ""), 256),
+        extensions=_read_extensions(fields),
     )
