@@ -18,25 +18,42 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from x402core.errors import LocalProtocolError, RemoteProtocolError, Reply
+from x402core.errors import LocalProtocolError, Reason, Refusal, RemoteProtocolError, Reply
 from x402core.events import (
     Challenge,
     Dialect,
     Eip2612Permit,
     Eip3009Permit,
+    Erc7710Permit,
     Method,
     Offer,
     Payment,
+    Permit2Permit,
     Receipt,
     Resource,
     ResponseHead,
     Settled,
     SettleMode,
+    SponsoredApproval,
+    SponsoredPermit,
     Token,
 )
 from x402core.ledger import Attempt, SettlementRecord
+from x402core.registry import KNOWN
 from x402core.values import Address, Amount, Hash32, Millis, Network, Origin, Seconds
-from x402core.wire import builder_code, extensions, http, journal, offer_receipt, permit_token, sign_in, v2
+from x402core.wire import (
+    builder_code,
+    extensions,
+    facilitator,
+    http,
+    journal,
+    offer_receipt,
+    permit_token,
+    sign_in,
+    sponsoring,
+    v1,
+    v2,
+)
 from x402core.wire.json import Fields, dumps, loads
 
 NOW = Seconds(1_800_000_000)
@@ -48,9 +65,24 @@ V2 = Offer(Dialect.V2, Method.EIP3009, CHAIN, PARTY, Amount(10000), PARTY, Secon
 TOKEN = replace(
     V2, dialect=Dialect.PERMIT_TOKEN, method=Method.EIP2612, decimals=6, symbol="USDC", settle=SettleMode.BACKGROUND
 )
+V1 = replace(V2, dialect=Dialect.V1)
+UPTO = replace(V2, scheme="upto", method=Method.PERMIT2, facilitator=PARTY)
 CHALLENGE = Challenge((V2, TOKEN), "Payment required", Resource("https://a.example/b"), "/token", {"x": {"info": [None, 1]}})
 P3009 = Eip3009Permit(CHAIN, PARTY, PARTY, PARTY, Amount(10000), Seconds(0), Seconds(NOW + 60), HASH, b"\x1b" * 65)
 P2612 = Eip2612Permit(CHAIN, PARTY, PARTY, PARTY, Amount(10000), 7, Seconds(NOW + 60), b"\x1b" * 65)
+P_PERMIT2 = Permit2Permit(
+    *(CHAIN, PARTY, PARTY, PARTY, Amount(10000), PARTY, 7, Seconds(0), Seconds(NOW + 60), b"\x1b" * 65),
+    sponsor=SponsoredPermit(Amount(10000), 7, Seconds(NOW + 60), b"\x1b" * 65),
+)
+P_UPTO = replace(P_PERMIT2, facilitator=PARTY, sponsor=None)
+P7710 = Erc7710Permit(CHAIN, PARTY, PARTY, PARTY, Amount(10000), PARTY, b"context")
+PAID = {
+    "exact": Payment(P3009, V2, Resource("https://a.example/b")),
+    "permit2": Payment(P_PERMIT2, replace(V2, method=Method.PERMIT2), extensions=sponsoring.advertised()),
+    "upto": Payment(P_UPTO, UPTO),
+    "erc7710": Payment(P7710, replace(V2, method=Method.ERC7710, facilitator=PARTY)),
+    "eip2612": Payment(P2612, replace(V2, method=Method.EIP2612, spender=PARTY)),
+}
 SETTLED = Settled(HASH, CHAIN, PARTY, Amount(10000), 12, (HASH,))
 RECORD = SettlementRecord(
     P3009, V2, 1, Millis(1), (Attempt((1,), 2, 1, (b"raw",), (HASH,), Millis(2)),), sent=True, outcome=SETTLED
@@ -70,6 +102,33 @@ class Target:
 
 def _text(data: bytes) -> str:
     return data.decode("latin-1")
+
+
+def _payment(payment: Payment) -> bytes:
+    assert payment.accepted is not None
+    if payment.permit.asset != payment.accepted.asset:  # read as it was signed, for the judge; of our own we write none such
+        return b""
+    return v2.encode_payment(payment).encode()
+
+
+def _first_payment(data: bytes) -> Any:
+    return v1.decode_payment(_text(data), (V1,), KNOWN)
+
+
+def _request(permit: Any, offer: Offer, **extensions: Any) -> bytes:
+    note = facilitator.encode_note(Payment(permit, resource=Resource("https://a.example/b"), extensions=extensions))
+    return facilitator.encode_request(permit, offer, note)
+
+
+def _ask(data: bytes) -> Any:
+    ask = facilitator.decode_request(data, settle=True)
+    facilitator.attribution(ask, "bc_wallet")
+    facilitator.encode_refusal(ask, Refusal(Reason.SIGNATURE))
+    return facilitator.encode_settled(ask, Receipt(True, ask.offer.network, PARTY, HASH))
+
+
+def _sponsorship(data: bytes) -> Any:
+    return sponsoring.decode_sponsorship(_object(data), PARTY, PARTY)
 
 
 def _body_402(challenge: Challenge) -> bytes:
@@ -152,16 +211,64 @@ def _echo(data: bytes) -> str | None:
     return extensions.echo_problem(ADVERTISED, document)
 
 
+BAZAAR = {"info": {"input": {"type": "http", "method": "GET"}}, "schema": {"properties": {"input": {"type": "object"}}}}
+ASKED_V1 = {
+    "x402Version": 1,
+    "paymentPayload": v1.payment_document(P3009, V1, KNOWN),
+    "paymentRequirements": {
+        **v1.encode_offer(V1, Resource("https://a.example/b"), KNOWN),
+        "outputSchema": {"input": {"type": "http", "method": "GET", "queryParams": {"a": "b"}}, "output": {"c": 1}},
+    },
+}
+SUPPORTED = dumps(
+    {
+        "kinds": [{"x402Version": 2, "scheme": "upto", "network": CHAIN, "extra": {"facilitatorAddress": PARTY}}],
+        "extensions": ["bazaar"],
+        "signers": {"eip155:*": [PARTY]},
+    }
+)
+APPROVAL = {
+    sponsoring.APPROVAL: {
+        "info": {"from": PARTY, "asset": PARTY, "spender": PARTY, "amount": "1", "signedTransaction": "0x02", "version": "1"}
+    }
+}
 REMOTE = (RemoteProtocolError,)
 LOCAL = (LocalProtocolError,)
 TARGETS: dict[str, Target] = {
-    "v2.payment": Target(
-        lambda data: v2.decode_payment(_text(data)),
-        lambda payment: v2.encode_payment(payment).encode(),
+    **{
+        f"v2.payment.{name}": Target(
+            lambda data: v2.decode_payment(_text(data)), _payment, REMOTE, v2.encode_payment(paid).encode(), armoured=True
+        )
+        for name, paid in PAID.items()
+    },
+    "v1.payment": Target(
+        _first_payment,
+        lambda pairs: v1.encode_payment(*pairs[0], KNOWN).encode() if pairs else b"",
         REMOTE,
-        v2.encode_payment(Payment(P3009, V2, Resource("https://a.example/b"))).encode(),
+        v1.encode_payment(P3009, V1, KNOWN).encode(),
         armoured=True,
     ),
+    "v1.receipt": Target(
+        lambda data: v1.decode_receipt(_text(data), KNOWN),
+        None,  # a failure need not name a payer; ours does
+        REMOTE,
+        v1.encode_receipt(Receipt(True, CHAIN, PARTY, HASH), KNOWN).encode(),
+        armoured=True,
+    ),
+    "facilitator.request": Target(
+        _ask, None, REMOTE, _request(P3009, V2, bazaar=BAZAAR, **builder_code.advertised("bc_myapp", ("sdk",)))
+    ),
+    "facilitator.upto": Target(_ask, None, REMOTE, _request(P_UPTO, replace(UPTO, amount=Amount(7)))),
+    "facilitator.v1": Target(_ask, None, REMOTE, dumps(ASKED_V1)),
+    "facilitator.verify": Target(
+        facilitator.decode_verify, None, REMOTE, dumps({"isValid": False, "invalidReason": "invalid_payload", "payer": PARTY})
+    ),
+    "facilitator.settle": Target(
+        facilitator.decode_settle, None, REMOTE, dumps(v2.receipt_document(Receipt(True, CHAIN, PARTY, HASH, Amount(10000))))
+    ),
+    "facilitator.supported": Target(facilitator.decode_supported, None, REMOTE, SUPPORTED),
+    "sponsoring.permit": Target(_sponsorship, None, REMOTE, dumps(sponsoring.encode_sponsorship(P_PERMIT2, {}))),
+    "sponsoring.approval": Target(_sponsorship, None, REMOTE, dumps(APPROVAL)),
     "v2.receipt": Target(
         lambda data: v2.decode_receipt(_text(data)),
         None,  # a peer may say settlement_pending without a transaction; we may not
@@ -177,6 +284,7 @@ TARGETS: dict[str, Target] = {
         armoured=True,
     ),
     "http.body": Target(_decode_body_402, None, REMOTE, _body_402(CHALLENGE)),
+    "http.body.v1": Target(_decode_body_402, None, REMOTE, _body_402(replace(CHALLENGE, offers=(V1, V1, TOKEN)))),
     "permit_token.challenge": Target(
         lambda data: permit_token.decode_challenge(loads(data)), _body_of_offers, REMOTE, _body_402(CHALLENGE)
     ),
@@ -224,6 +332,14 @@ TARGETS: dict[str, Target] = {
     ),
     "extensions.echo": Target(_echo, None, REMOTE, dumps(ADVERTISED)),
     "journal.record": Target(journal.decode_record, journal.encode_record, LOCAL, journal.encode_record(RECORD)),
+    **{
+        f"journal.{name}": Target(journal.decode_record, journal.encode_record, LOCAL, journal.encode_record(record))
+        for name, record in {
+            "permit2": replace(RECORD, permit=P_PERMIT2, suffix=b"suffix", note=b"note"),
+            "upto": replace(RECORD, permit=replace(P_UPTO, sponsor=SponsoredApproval(b"raw")), offer=UPTO),
+            "erc7710": replace(RECORD, permit=P7710),
+        }.items()
+    },
     "journal.reply": Target(
         journal.decode_reply, journal.encode_reply, LOCAL, journal.encode_reply(Reply(200, (("A", "b"),), b"body"))
     ),

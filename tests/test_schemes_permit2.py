@@ -441,9 +441,11 @@ def closed(
     *traces: Traced,
     now: int = NOW,
     failed: TxReceipt | None = None,
+    balance: int = AMOUNT,
+    allowance: int = AMOUNT,
 ) -> tuple[Closing, TxReceipt | None]:
     scheme = of(offer)
-    said = {NonceBitmap: bits, TransferTrace: traces}
+    said = {NonceBitmap: bits, TransferTrace: traces, BalanceOf: balance, Allowance: allowance}
     facts = Facts(100, Seconds(now), {read: said[type(read)] for read in scheme.closing(permit, offer, 50)})
     return scheme.close(permit, offer, facts, failed)
 

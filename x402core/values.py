@@ -98,7 +98,7 @@ def _kind(value: object) -> str:
 
 def parse_address(value: object, at: str = "") -> Address:
     """Return an address in canonical lower case; any letter case is taken, as the chain compares values."""
-    text = _text(value, at, "an address")
+    text = value if type(value) is str else _text(value, at, "an address")
     if _ADDRESS.fullmatch(text) is None:
         raise _bad("not an address: 0x and 40 hex digits", at)
     return Address(text.lower())
@@ -106,7 +106,7 @@ def parse_address(value: object, at: str = "") -> Address:
 
 def parse_hash32(value: object, at: str = "") -> Hash32:
     """Return 32 bytes of hex in canonical lower case."""
-    text = _text(value, at, "32 bytes of hex")
+    text = value if type(value) is str else _text(value, at, "32 bytes of hex")
     if _HASH32.fullmatch(text) is None:
         raise _bad("not 32 bytes: 0x and 64 hex digits", at)
     return Hash32(text.lower())
@@ -124,7 +124,7 @@ def parse_hex(value: object, at: str = "", *, most: int = 8192) -> bytes:
 
 def parse_decimal(value: object, at: str = "") -> int:
     """Return a uint256 from its decimal string: ASCII digits, no sign, no leading zero, no blanks."""
-    text = _text(value, at, "a decimal string")
+    text = value if type(value) is str else _text(value, at, "a decimal string")
     if _DECIMAL.fullmatch(text) is None:
         raise _bad("not a whole number in decimal digits", at)
     number = int(text)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Final
 
 from x402core.errors import Reason, Refusal, RemoteProtocolError
@@ -21,7 +22,7 @@ from x402core.wire import identifier, v1, v2
 from x402core.wire.extensions import echo_problem
 from x402core.wire.facilitator import encode_note
 from x402core.wire.headers import single
-from x402core.wire.json import Json
+from x402core.wire.json import Json, Writable
 
 __all__ = ["Arrived", "advertised", "arrived", "fingerprint", "stamped"]
 
@@ -59,9 +60,9 @@ def arrived(head: RequestHead, terms: Terms, now: Millis) -> Arrived | Refusal |
 
 
 def _second(head: RequestHead, text: str, terms: Terms, now: Millis) -> Arrived | Refusal:
-    payment = v2.decode_payment(text)
+    payment = v2.decode_payment(text, _echoes(terms))
     accepted = payment.accepted
-    ours = [offer for offer in terms.offers if accepted is not None and _same(offer, accepted)]
+    ours = [offer for offer in terms.offers if accepted is not None and (offer is accepted or _same(offer, accepted))]
     if not ours:
         return NO_MATCH
     if (at := echo_problem(advertised(terms), payment.extensions)) is not None:
@@ -88,6 +89,12 @@ def _first(head: RequestHead, text: str, terms: Terms, now: Millis) -> Arrived |
     keyed = [each for each in found if isinstance(each, Checked) and each.by is SignedBy.KEY]
     best = next(iter((*keyed, *[each for each in found if isinstance(each, Checked)], *found)), NO_MATCH)
     return best if isinstance(best, Refusal) else Arrived(best, fingerprint(head, text), "", Dialect.V1)
+
+
+@lru_cache(maxsize=4096)
+def _echoes(terms: Terms) -> tuple[tuple[Mapping[str, Writable], Offer], ...]:
+    """Return a price's offers as a payer is to echo them; written once (``terms`` compares by identity)."""
+    return tuple((v2.encode_offer(offer), offer) for offer in terms.offers if offer.dialect is Dialect.V2)
 
 
 def stamped(permit: Permit, offer: Offer, now: Millis) -> Permit:

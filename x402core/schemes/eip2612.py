@@ -110,9 +110,11 @@ class Eip2612:
             Simulate(call.to, call.data, permit.spender),
         )
 
-    def judge(self, permit: Eip2612Permit, offer: Offer, by: SignedBy, facts: Facts) -> Refusal | None:
+    def judge(
+        self, permit: Eip2612Permit, offer: Offer, by: SignedBy, facts: Facts, reads: tuple[Read[Any], ...]
+    ) -> Refusal | None:
         """Refuse a used or future nonce, a poor payer, and whatever else the token itself refuses."""
-        nonce, balance, simulated = (facts.of(read) for read in self.plan(permit, offer, by))
+        nonce, balance, simulated = (facts.of(read) for read in reads)
         if permit.nonce < nonce:
             return Refusal(Reason.NONCE_USED, "the token has moved past this permit's nonce")
         if permit.nonce > nonce:

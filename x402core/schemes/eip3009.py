@@ -36,6 +36,8 @@ AUTHORIZATION_USED: Final = Hash32("0x98de503528ee59b575ef0c0a2576a82497bfc029a5
 AUTHORIZATION_CANCELED: Final = Hash32("0x1cdd46ff242716cdaa72d159d339a485b3438398348d68f09d7c8c0a59353d81")
 _TRANSFER_WITH: Final = "transferWithAuthorization(address,address,uint256,uint256,uint256,bytes32,uint8,bytes32,bytes32)"
 _TRANSFER_WITH_BYTES: Final = "transferWithAuthorization(address,address,uint256,uint256,uint256,bytes32,bytes)"
+_SELECTOR: Final = abi.selector(_TRANSFER_WITH)
+_PAD: Final = bytes(12)
 _GAS: Final = 300_000  # real FiatTokenV2_2: 85.7k, 102.8k for a payee's first coin (measurements.md 5); a wallet's check
 
 
@@ -106,17 +108,21 @@ class Eip3009:
     def plan(self, permit: Eip3009Permit, offer: Offer, by: SignedBy) -> tuple[Read[Any], ...]:
         """Read the authorization's state, the payer's balance, a simulation, and what a contract says of its signature."""
         asked = (AuthorizationState(permit.asset, permit.payer, permit.nonce), BalanceOf(permit.asset, permit.payer))
+        if by is SignedBy.KEY:
+            return (*asked, Simulate(permit.asset, _by_key(permit)))
         move = self.calls(replace(permit, signature=inner(permit.signature)), offer)[-1]
-        first = plan_signature(by, permit.payer, b"" if by is SignedBy.KEY else self.digest(permit, offer), permit.signature)
+        first = plan_signature(by, permit.payer, self.digest(permit, offer), permit.signature)
         if by is not SignedBy.UNDEPLOYED:
             return (*asked, Simulate(move.to, move.data), *first)
         made = deployment(permit.signature)
         assert made is not None
         return (*asked, Simulate(move.to, move.data), SimulateAll((made, (move.to, move.data))), *first)
 
-    def judge(self, permit: Eip3009Permit, offer: Offer, by: SignedBy, facts: Facts) -> Refusal | None:
+    def judge(
+        self, permit: Eip3009Permit, offer: Offer, by: SignedBy, facts: Facts, reads: tuple[Read[Any], ...]
+    ) -> Refusal | None:
         """Refuse a used authorization, a poor payer, and whatever else the token itself refuses."""
-        used, balance, simulated, *more = (facts.of(read) for read in self.plan(permit, offer, by)[:4])
+        used, balance, simulated, *more = (facts.of(read) for read in reads[:4])
         if used:
             return Refusal(Reason.NONCE_USED, "this authorization was already used or cancelled")
         if balance < permit.amount:
@@ -133,6 +139,8 @@ class Eip3009:
 
     def calls(self, permit: Eip3009Permit, offer: Offer) -> tuple[Call, ...]:
         """Return the transfer, after the deployment of a wallet whose signature brings one (it may have been made since)."""
+        if len(permit.signature) == 65:
+            return (Call(permit.asset, _by_key(permit), _GAS),)
         signature = inner(permit.signature)
         fields = (
             permit.payer,
@@ -184,3 +192,23 @@ class Eip3009:
         if not used and facts.time >= permit.valid_before:
             return Closing.UNUSED_FINAL, None
         return Closing.UNUSED_YET, None
+
+
+def _by_key(permit: Eip3009Permit) -> bytes:
+    """Return the calldata for a key's signature, joined by hand: it is made for every payment (``abi`` gives the same)."""
+    signature = permit.signature
+    return b"".join(
+        (
+            _SELECTOR,
+            _PAD,
+            bytes.fromhex(permit.payer[2:]),
+            _PAD,
+            bytes.fromhex(permit.pay_to[2:]),
+            permit.amount.to_bytes(32, "big"),
+            permit.valid_after.to_bytes(32, "big"),
+            permit.valid_before.to_bytes(32, "big"),
+            bytes.fromhex(permit.nonce[2:]),
+            signature[64].to_bytes(32, "big"),
+            signature[:64],
+        )
+    )

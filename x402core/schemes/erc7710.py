@@ -88,9 +88,11 @@ class Erc7710:
             Simulate(call.to, call.data, offer.facilitator, call.gas),
         )
 
-    def judge(self, permit: Erc7710Permit, offer: Offer, by: SignedBy, facts: Facts) -> Refusal | None:
+    def judge(
+        self, permit: Erc7710Permit, offer: Offer, by: SignedBy, facts: Facts, reads: tuple[Read[Any], ...]
+    ) -> Refusal | None:
         """Refuse what is no contract, a poor delegator, and a redemption that fails."""
-        asset, manager, balance, simulated = (facts.of(read) for read in self.plan(permit, offer, by))
+        asset, manager, balance, simulated = (facts.of(read) for read in reads)
         if not asset:
             return Refusal(Reason.NOT_A_CONTRACT, "the asset's address has no code")
         if not manager:

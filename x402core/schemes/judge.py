@@ -48,11 +48,12 @@ class Checked(_Sealed):
     Made by :func:`check` only.
     """
 
-    __slots__ = ("by",)
+    __slots__ = ("by", "reads")
 
     def __init__(self, seal: object, permit: Permit, offer: Offer, by: SignedBy) -> None:
         super().__init__(seal, permit, offer)
         self.by = by
+        self.reads: tuple[Read[Any], ...] | None = None  # planned once
 
 
 @final
@@ -84,7 +85,9 @@ def early(checked: Checked, now: Millis) -> Refusal | None:
 
 def plan(checked: Checked) -> tuple[Read[Any], ...]:
     """List the chain reads the judge needs, to be answered at one block."""
-    return of(checked.offer).plan(checked.permit, checked.offer, checked.by)
+    if checked.reads is None:
+        checked.reads = of(checked.offer).plan(checked.permit, checked.offer, checked.by)
+    return checked.reads
 
 
 def judge(checked: Checked, facts: Facts, now: Millis) -> Verified | Refusal:
@@ -99,7 +102,7 @@ def judge(checked: Checked, facts: Facts, now: Millis) -> Verified | Refusal:
     if refusal is None and permit.expires < facts.time + EXPIRY_MARGIN:
         refusal = Refusal(scheme.expired, "the chain's own clock is past it")
     if refusal is None:
-        refusal = scheme.judge(permit, offer, checked.by, facts)
+        refusal = scheme.judge(permit, offer, checked.by, facts, plan(checked))
     if refusal is not None:
         return refusal
     return Verified(_SEAL, _unwrapped(permit, checked.by, facts), offer, facts.number)

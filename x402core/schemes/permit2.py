@@ -185,9 +185,11 @@ class _Permit2:
     def _digest(self, permit: Permit2Permit, offer: Offer, by: SignedBy) -> bytes:
         return b"" if by is SignedBy.KEY else self.digest(permit, offer)
 
-    def judge(self, permit: Permit2Permit, offer: Offer, by: SignedBy, facts: Facts) -> Refusal | None:
+    def judge(
+        self, permit: Permit2Permit, offer: Offer, by: SignedBy, facts: Facts, reads: tuple[Read[Any], ...]
+    ) -> Refusal | None:
         """Refuse what Permit2, the proxy or the token would refuse, naming the cause as x402.md 2.2's diagnosis does."""
-        asset, proxy, bits, balance, allowance, simulated = (facts.of(read) for read in self._asked(permit, offer))
+        asset, proxy, bits, balance, allowance, simulated = (facts.of(read) for read in reads[:6])
         if not asset:
             return Refusal(Reason.NOT_A_CONTRACT, "the asset's address has no code")
         if not proxy:

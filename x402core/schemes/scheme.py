@@ -89,8 +89,8 @@ class Scheme(Protocol[P]):
     def plan(self, permit: P, offer: Offer, by: SignedBy) -> tuple[Read[Any], ...]:
         """List the chain reads that ``judge`` decides over."""
 
-    def judge(self, permit: P, offer: Offer, by: SignedBy, facts: Facts) -> Refusal | None:
-        """Refuse a permit that the chain would not execute."""
+    def judge(self, permit: P, offer: Offer, by: SignedBy, facts: Facts, reads: tuple[Read[Any], ...]) -> Refusal | None:
+        """Refuse a permit that the chain would not execute; ``reads`` is what ``plan`` listed."""
 
     def calls(self, permit: P, offer: Offer) -> tuple[Call, ...]:
         """Return the calls that move the money, in order; the last one does it, to ``offer.amount`` atomic units."""

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from x402core.errors import LocalProtocolError, Reason, Refusal, RemoteProtocolError
 from x402core.evm import secp256k1
-from x402core.evm.signatures import ContractSignature, DeploylessSignature, classify
+from x402core.evm.signatures import DeploylessSignature, classify
 from x402core.reads import CodeAt, Facts, Read, SignatureValid
 from x402core.values import Address
 
@@ -62,21 +62,30 @@ DEPLOYED: Final = Wallets()
 
 def signed_by(payer: Address, digest: bytes, signature: bytes, wallets: Wallets) -> SignedBy | Refusal:
     """Say whose signature it is, refusing what no key and no contract of the payer's could have made."""
+    if len(signature) == 65:
+        return _of_65(payer, digest, signature, wallets)
     try:
         kind = classify(signature)
     except RemoteProtocolError as error:
-        if len(signature) != 65 or not wallets.contracts or not _may_be_contract(signature):
-            return Refusal(Reason.SIGNATURE, f"payload.signature: {error.text}")
-        return SignedBy.CONTRACT
+        return Refusal(Reason.SIGNATURE, f"payload.signature: {error.text}")
     if isinstance(kind, DeploylessSignature):
         if kind.factory not in wallets.factories:
             return Refusal(Reason.FACTORY_NOT_ALLOWED, f"the wallet's factory {kind.factory} is not allowed here")
         return SignedBy.UNDEPLOYED
+    if not wallets.contracts:
+        return Refusal(Reason.SIGNATURE, "payload.signature is not the payer's")
+    return SignedBy.CONTRACT
+
+
+def _of_65(payer: Address, digest: bytes, signature: bytes, wallets: Wallets) -> SignedBy | Refusal:
+    """Say whose 65 bytes they are: a key's, unless they recover to somebody else."""
     try:
-        if not isinstance(kind, ContractSignature) and secp256k1.recover(digest, signature) == payer:
+        if secp256k1.recover(digest, signature) == payer:
             return SignedBy.KEY
-    except RemoteProtocolError as error:  # an r that is no point: nobody's
-        return Refusal(Reason.SIGNATURE, f"payload.signature: {error.text}")
+    except RemoteProtocolError as error:
+        if not wallets.contracts or not _may_be_contract(signature):
+            return Refusal(Reason.SIGNATURE, f"payload.signature: {error.text}")
+        return SignedBy.CONTRACT
     if not wallets.contracts:
         return Refusal(Reason.SIGNATURE, "payload.signature is not the payer's")
     return SignedBy.CONTRACT
@@ -92,6 +101,8 @@ def _may_be_contract(signature: bytes) -> bool:
 
 def inner(signature: bytes) -> bytes:
     """Return what the wallet itself is given: the signature without its ERC-6492 wrapping."""
+    if len(signature) == 65:
+        return signature
     try:
         kind = classify(signature)
     except RemoteProtocolError:
@@ -101,6 +112,8 @@ def inner(signature: bytes) -> bytes:
 
 def deployment(signature: bytes) -> tuple[Address, bytes] | None:
     """Return the call that makes the wallet (factory, calldata), where the signature brings one."""
+    if len(signature) == 65:
+        return None
     try:
         kind = classify(signature)
     except RemoteProtocolError:

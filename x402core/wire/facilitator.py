@@ -112,7 +112,7 @@ def _listed(ask: Ask, payload: Fields, requirements: Fields) -> Ask:
     try:
         return replace(ask, entry=bazaar.listing(payload.document, requirements.document, Millis(0)))
     except RemoteProtocolError as error:
-        return replace(ask, unlisted=str(error))
+        return replace(ask, unlisted=v2.printable(str(error), 256))  # its pointer may be of the payer's making
 
 
 def _read_v1(payload: Fields, requirements: Fields, registry: Registry, settle: bool) -> Ask:

@@ -164,9 +164,9 @@ class Fields:
         """Return a required member through one of the ``values.parse_*`` functions."""
         value = self._need(key)
         try:
-            return parse(value, self.where(key))
+            return parse(value, "")  # a pointer is made when there is something to point at
         except RemoteProtocolError as error:
-            raise error.within(source=error.source or self.source) from None
+            raise error.within(self.where(key), source=error.source or self.source) from None
 
     def optional(self, parse: _Parse[T], key: str) -> T | None:
         """Return a member through a ``values.parse_*`` function, or None if it is absent or null."""

@@ -7,14 +7,26 @@ times Unix seconds up to 2**256-1, for the judge to look at; nothing is compared
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from typing import Final, TypeAlias
 
 from x402core.errors import LocalProtocolError, RemoteProtocolError
 from x402core.events import Eip2612Permit, Eip3009Permit, Erc7710Permit, Method, Offer, Permit, Permit2Permit
 from x402core.evm.address import checksum
-from x402core.values import Seconds, parse_address, parse_amount, parse_decimal, parse_hash32, parse_hex
+from x402core.values import (
+    Address,
+    Amount,
+    Hash32,
+    Seconds,
+    parse_address,
+    parse_amount,
+    parse_decimal,
+    parse_hash32,
+    parse_hex,
+)
 
-from .fields import Fields
+from .fields import Fields, Json
 from .json import Writable
 
 __all__ = ["CONTEXT_BYTES", "SIGNATURE_BYTES", "decode_payload", "encode_payload"]
@@ -95,8 +107,42 @@ def _write_3009(permit: Eip3009Permit) -> _Object:
     }
 
 
+_ADDRESS, _NUMBER = "(0x[0-9a-fA-F]{40})", "(0|[1-9][0-9]{0,76})"  # 77 digits are less than 2**256
+_AUTHORIZATION: Final = re.compile(rf"{_ADDRESS}\|{_ADDRESS}\|{_NUMBER}\|{_NUMBER}\|{_NUMBER}\|(0x[0-9a-fA-F]{{64}})", re.ASCII)
+
+
+def _well_formed(document: Mapping[str, Json]) -> tuple[Address, Address, Amount, Seconds, Seconds, Hash32] | None:
+    """Read the six members of an authorization at once; None for what the readers below are to judge, and name.
+
+    The usual case, several times faster; it takes nothing that they refuse (a test compares the two).
+    """
+    try:
+        joined = "|".join([document[name] for name in _ORDER])  # type: ignore[misc]  # what is no string is not joined
+    except (KeyError, TypeError):
+        return None
+    found = _AUTHORIZATION.fullmatch(joined)
+    if found is None:
+        return None
+    payer, pay_to, value, after, before, nonce = found.groups()
+    return (
+        Address(payer.lower()),
+        Address(pay_to.lower()),
+        Amount(int(value)),
+        Seconds(int(after)),
+        Seconds(int(before)),
+        Hash32(nonce.lower()),
+    )
+
+
+_ORDER: Final = ("from", "to", "value", "validAfter", "validBefore", "nonce")
+
+
 def _read_3009(payload: Fields, offer: Offer) -> Eip3009Permit:
     signed = payload.object("authorization")
+    if (fast := _well_formed(signed.document)) is not None:
+        payer, pay_to, amount, after, before, nonce = fast
+        signature = payload.get(_signature, "signature")
+        return Eip3009Permit(offer.network, offer.asset, payer, pay_to, amount, after, before, nonce, signature)
     return Eip3009Permit(
         network=offer.network,
         asset=offer.asset,

@@ -10,7 +10,7 @@ neither.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Final, TypeAlias
 
@@ -60,6 +60,8 @@ _EVM: Final = "eip155:"
 _PAYMENT_TEXT: Final = 32768  # characters of header: the longest signature, twice encoded, and the rest
 
 _Object: TypeAlias = dict[str, Writable]
+Echoes: TypeAlias = Iterable[tuple[Mapping[str, Writable], Offer]]
+"""Offers as they were written: one that comes back word for word is not read again."""
 
 
 # --- the challenge (PaymentRequired) ---------------------------------------------------------------------------------
@@ -209,7 +211,7 @@ def _echo(offer: Offer) -> Mapping[str, Writable]:
     return offer.raw
 
 
-def decode_payment(header: str) -> Payment:
+def decode_payment(header: str, known: Echoes = ()) -> Payment:
     """Read a PAYMENT-SIGNATURE header: a permit, and the offer it accepts, which says its network and what it leaves out.
 
     A Permit2 permit brings along what it is sponsored by.  Raises: RemoteProtocolError, with the pointer of the member at
@@ -217,19 +219,20 @@ def decode_payment(header: str) -> Payment:
     sponsorship's own reason for one that is refused.  Source: x402.md 1.1, 2, 3.1, 3.2.
     """
     document = decode_header(header, source=PAYMENT_SIGNATURE, most=_PAYMENT_TEXT)
-    payment, refused = read_payment(Fields(document, "", PAYMENT_SIGNATURE))
+    payment, refused = read_payment(Fields(document, "", PAYMENT_SIGNATURE), known)
     if refused is not None:
         raise RemoteProtocolError(refused.detail, pointer="/extensions", source=PAYMENT_SIGNATURE, reason=refused.reason)
     return payment
 
 
-def read_payment(fields: Fields) -> tuple[Payment, Refusal | None]:
+def read_payment(fields: Fields, known: Echoes = ()) -> tuple[Payment, Refusal | None]:
     """Read a PaymentPayload document: the payment, and why its sponsorship is refused, which it then comes without.
 
     Raises: RemoteProtocolError as :func:`decode_payment` does.
     """
     _version(fields)
-    offer = read_offer(fields.object("accepted"))
+    accepted = fields.object("accepted")
+    offer = next((offer for document, offer in known if document == accepted.document), None) or read_offer(accepted)
     permit = decode_payload(fields.object("payload"), offer)
     extensions = _read_extensions(fields)
     refused = None
