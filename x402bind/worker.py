@@ -23,7 +23,7 @@ from anyio.abc import TaskGroup
 
 from x402core.commands import AwaitSettlement, Command, RecordIntent, Report, SettlePayment, WakeAt
 from x402core.errors import LocalProtocolError, Reason
-from x402core.events import Pending, Resume, Settle, Settlement, Unsettled
+from x402core.events import Offer, Pending, Resume, Settle, Settlement, Unsettled, same_payment
 from x402core.ledger import SettlementRecord, Stored
 from x402core.machines.machine import Steps, steps
 from x402core.machines.remote import RemoteSettlement
@@ -50,10 +50,11 @@ def now_millis() -> Millis:
 class _Job:
     """One settlement at work.  ``news`` is set when there is something to tell whoever waits."""
 
-    __slots__ = ("machine", "news", "outcome")
+    __slots__ = ("machine", "news", "offer", "outcome")
 
-    def __init__(self, machine: SettlingMachine) -> None:
+    def __init__(self, machine: SettlingMachine, offer: Offer) -> None:
         self.machine = machine
+        self.offer = offer
         self.news = anyio.Event()
         self.outcome: Settlement | None = None
 
@@ -126,8 +127,11 @@ class Worker(ABC):
             return Unsettled(Reason.UNAVAILABLE, permit.network, permit.payer)
         job = self._jobs.get(key)
         if job is None:
-            job = self._jobs[key] = _Job(self.machine())
+            job = self._jobs[key] = _Job(self.machine(), command.proof.offer)
             self._tasks.start_soon(self._work, key, job, Settle(command.proof, command.suffix, command.note))
+        elif not same_payment(job.offer, command.proof.offer):  # at work for somebody else: a permit pays once
+            permit = command.proof.permit
+            return Unsettled(Reason.PAYMENT_SPENT, permit.network, permit.payer)
         with anyio.move_on_after(self.patience):
             await job.news.wait()
         return self._answer(job, command)
@@ -217,7 +221,7 @@ class Worker(ABC):
             try:
                 for record in await self._call(self.ledger.open_records):
                     if record.key not in self._jobs and self._tasks is not None and self.mine(record):
-                        job = self._jobs[record.key] = _Job(self.machine())
+                        job = self._jobs[record.key] = _Job(self.machine(), record.offer)
                         self._tasks.start_soon(self._work, record.key, job, None)
             except Exception as error:  # noqa: BLE001 - a ledger that is down must not end the worker
                 _log.warning("cannot read the journal: %s", type(error).__name__)

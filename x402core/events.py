@@ -61,6 +61,7 @@ __all__ = [
     "Token",
     "TokenRequest",
     "Unsettled",
+    "same_payment",
 ]
 
 Headers = tuple[tuple[str, str], ...]
@@ -134,6 +135,15 @@ class Offer:
     scheme: str = "exact"
     facilitator: Address | None = None
     raw: Mapping[str, Json] | None = field(default=None, compare=False, repr=False)
+
+
+def same_payment(one: Offer, other: Offer) -> bool:
+    """Say whether a permit that settles one offer settles the other: the same money to the same payee, in the same way."""
+    return _moved(one) == _moved(other)
+
+
+def _moved(offer: Offer) -> tuple[object, ...]:
+    return offer.network, offer.asset, offer.pay_to, offer.amount, offer.scheme, offer.method
 
 
 @dataclass(frozen=True, slots=True)

@@ -140,7 +140,9 @@ def _foreign(policy: PayerPolicy, offer: Offer) -> Refusal | None:
 
 def _refuse(policy: PayerPolicy, cap: Cap, offer: Offer) -> Refusal | None:
     asset = cap.asset
-    if (offer.name, offer.version) != (asset.name, asset.version) or offer.decimals not in (None, asset.decimals):
+    named = bool(offer.name) or offer.method in (Method.EIP3009, Method.EIP2612)  # Permit2 signs without the token's domain
+    domain = (offer.name, offer.version) == (asset.name, asset.version)
+    if (named and not domain) or offer.decimals not in (None, asset.decimals):
         return Refusal(Reason.ASSET_MISMATCH, f"the server describes {asset.code} on {asset.network} otherwise than we know it")
     if offer.method not in asset.methods:
         return Refusal(Reason.UNSUPPORTED_SCHEME, f"{asset.code} on {asset.network} cannot be paid by {offer.method}")

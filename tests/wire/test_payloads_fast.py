@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from x402core.errors import RemoteProtocolError
+from x402core.values import parse_address, parse_amount, parse_decimal, parse_hash32
 from x402core.wire import payloads
 from x402core.wire.fields import Fields
 
@@ -19,25 +20,16 @@ SOUND = {
     "validBefore": "1893456000",
     "nonce": "0x" + "aB" * 32,
 }
-ODD = [
-    "",
-    "0",
-    "00",
-    "+1",
-    " 1",
-    "1_0",
-    "１",
-    "1|2",
-    "0x" + "1" * 40,
-    "0x" + "1" * 64,
-    "9" * 77,
-    "9" * 78,
-    str(2**256),
-    1,
-    None,
-    [],
-    True,
-]
+HEX = ["0x" + "1" * 40, "0x" + "1" * 64]
+ODD = ["", "0", "00", "+1", " 1", "1_0", "１", "1|2", *HEX, "9" * 77, "9" * 78, str(2**256), 1, None, [], True]
+STRICT = {
+    "from": parse_address,
+    "to": parse_address,
+    "value": parse_amount,
+    "validAfter": parse_decimal,
+    "validBefore": parse_decimal,
+    "nonce": parse_hash32,
+}
 
 
 @given(st.sampled_from([*SOUND]), st.one_of(st.sampled_from(ODD), st.text(max_size=80)))

@@ -203,7 +203,9 @@ class AsyncHttp:
         left = began + command.timeout - time.monotonic()
         with _failing(self._httpx), anyio.move_on_after(left):
             if self._client is None:
-                self._client = self._httpx.AsyncClient()
+                # the pool looks at every idle connection for each request: few of them make it half as dear
+                limits = self._httpx.Limits(max_connections=1024, max_keepalive_connections=8)
+                self._client = self._httpx.AsyncClient(limits=limits)
             async with self._client.stream(
                 command.method,
                 command.url,

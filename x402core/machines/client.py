@@ -275,7 +275,7 @@ class ClientExchange(Machine[ClientState, ClientInput]):
     def _first_response(self, head: ResponseHead) -> tuple[ClientInput, object]:
         assert self.begun is not None
         try:
-            challenge = http.decode_402(head)
+            challenge = http.decode_402(head, self.policy.registry)
         except RemoteProtocolError as error:
             return I.OFFER_MALFORMED, Refusal(error.reason, str(error))
         if not challenge.offers and not challenge.skipped:

@@ -32,7 +32,7 @@ from x402core.commands import (
     VerifyPayment,
 )
 from x402core.errors import Reason, Refusal, RemoteProtocolError, Reply
-from x402core.events import FacilitatorRequest, Pending, Settled, Settlement, Unsettled
+from x402core.events import FacilitatorRequest, Method, Pending, Settled, Settlement, Unsettled, same_payment
 from x402core.ledger import SettlementRecord
 from x402core.policy import FacilitatorTerms
 from x402core.schemes.judge import Checked, Verified, charge, check
@@ -176,7 +176,10 @@ class FacilitatorExchange(Machine[FacilitatorState, FacilitatorInput]):
         refusal = self.terms.refuse(ask.offer)
         if refusal is not None:
             return I.REFUSED, refusal
-        checked = check(stamped(ask.payment.permit, ask.offer, now), ask.offer, self.terms.wallets)
+        offer = ask.offer
+        if offer.method is Method.ERC7710:  # simulated as the account that will redeem it
+            offer = replace(offer, facilitator=self.terms.accounts[offer.network])
+        checked = check(stamped(ask.payment.permit, offer, now), offer, self.terms.wallets)
         if isinstance(checked, Refusal):
             return I.REFUSED, checked
         return (I.SETTLE if ask.settle else I.VERIFY), checked
@@ -193,9 +196,7 @@ class FacilitatorExchange(Machine[FacilitatorState, FacilitatorInput]):
     def _same(self, record: SettlementRecord) -> bool:
         """Say whether a stored settlement is the one asked for: a permit alone does not say whom it pays, or how much."""
         assert self.ask is not None
-        ours, asked = record.offer, self.ask.offer
-        same = (ours.network, ours.asset, ours.pay_to, ours.method) == (asked.network, asked.asset, asked.pay_to, asked.method)
-        return same and ours.amount == self._charge
+        return same_payment(record.offer, replace(self.ask.offer, amount=self._charge))
 
     @property
     def _charge(self) -> Amount:

@@ -33,7 +33,7 @@ from x402core.commands import (
     WakeAt,
 )
 from x402core.errors import LocalProtocolError, Reason
-from x402core.events import Failed, Method, Pending, Resume, Settle, Settled, Settlement, Unsettled
+from x402core.events import Failed, Method, Pending, Resume, Settle, Settled, Settlement, Unsettled, same_payment
 from x402core.ledger import SettlementRecord
 from x402core.reads import Facts, TxReceipt
 from x402core.schemes import Closing, of
@@ -89,6 +89,7 @@ class RemoteInput(Input):
     ENDED_PAID = auto()
     ENDED_UNPAID = auto()
     STORED = auto()
+    ANOTHERS = auto()
     SETTLED = auto()
     SETTLED_UNPROVED = auto()
     REFUSED = auto()
@@ -120,6 +121,7 @@ class RemoteSettlement(Machine[RemoteState, RemoteInput]):
         Row(S.RECORDING, I.OPEN, S.ASKING, "do_take_up", (AskFacilitator,)),
         Row(S.RECORDING, I.ENDED_PAID, S.CONFIRMED, "do_report_stored", (Report,)),
         Row(S.RECORDING, I.ENDED_UNPAID, S.VOID, "do_report_stored", (Report,)),
+        Row(S.RECORDING, I.ANOTHERS, S.NOT_ASKED, "do_report_anothers", (Report,)),
         Row(S.RECORDING, I.FAILED, S.NOT_ASKED, "do_report_unrecorded", (Report,)),
         Row(S.ASKING, I.SETTLED, S.CONFIRMED, "do_confirm", (PersistOutcome, Report)),
         Row(S.ASKING, I.SETTLED_UNPROVED, S.CLOSING, "do_ask_for_proof", (ReadChain,)),
@@ -183,7 +185,11 @@ class RemoteSettlement(Machine[RemoteState, RemoteInput]):
 
     def on_recorded(self, stored: SettlementRecord | None, _now: Millis) -> tuple[RemoteInput, object]:
         """The intent is journaled, or was already."""
-        return (I.STORED, None) if stored is None else (_stored(stored), stored)
+        if stored is None:
+            return I.STORED, None
+        if not same_payment(stored.offer, self._record.offer):  # a permit alone does not always say whom it pays
+            return I.ANOTHERS, None
+        return _stored(stored), stored
 
     def on_told(self, settlement: Settlement, _now: Millis) -> tuple[RemoteInput, object]:
         """The facilitator has given its word."""
@@ -286,6 +292,11 @@ class RemoteSettlement(Machine[RemoteState, RemoteInput]):
         """Report that the journal could not be written; whether the intent is in it, nobody knows, so it is not final."""
         permit = self._record.permit
         return (Report(Unsettled(Reason.UNAVAILABLE, permit.network, permit.payer, final=False)),)
+
+    def do_report_anothers(self, _data: None, _now: Millis) -> Commands:
+        """Report that the permit is being settled for another offer: it pays nobody here."""
+        permit = self._record.permit
+        return (Report(Unsettled(Reason.PAYMENT_SPENT, permit.network, permit.payer)),)
 
     def _end(self, outcome: Settlement) -> Commands:
         self.record = replace(self._record, outcome=outcome)

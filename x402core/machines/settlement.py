@@ -48,7 +48,7 @@ from x402core.commands import (
     WakeAt,
 )
 from x402core.errors import LocalProtocolError, Reason, RemoteProtocolError
-from x402core.events import Failed, Pending, Resume, Settle, Settled, Settlement, Unsettled
+from x402core.events import Failed, Pending, Resume, Settle, Settled, Settlement, Unsettled, same_payment
 from x402core.evm.transaction import Transaction, transaction_hash
 from x402core.ledger import Attempt, SettlementRecord
 from x402core.reads import Facts, TxReceipt
@@ -115,6 +115,7 @@ class SettlementInput(Input):
     ENDED_PAID = auto()
     ENDED_UNPAID = auto()
     STORED = auto()
+    ANOTHERS = auto()
     NUMBERED = auto()
     FEES_TOO_HIGH = auto()
     SIGNED = auto()
@@ -167,6 +168,7 @@ class SettlementMachine(Machine[SettlementState, SettlementInput]):
         Row(S.RECORDING, I.JOURNALED, S.LOOKING, "do_take_up_sent", (GetReceipts,)),
         Row(S.RECORDING, I.ENDED_PAID, S.CONFIRMED, "do_report_stored", (Report,)),
         Row(S.RECORDING, I.ENDED_UNPAID, S.VOID, "do_report_stored", (Report,)),
+        Row(S.RECORDING, I.ANOTHERS, S.NOT_SENT, "do_report_anothers", (Report,)),
         Row(S.RECORDING, I.FAILED, S.NOT_SENT, "do_report_unrecorded", (Report,)),
         Row(S.NUMBERING, I.NUMBERED, S.SIGNING, "do_sign", (SignTransactions,)),
         Row(S.NUMBERING, I.FEES_TOO_HIGH, S.RESTING, "do_return_rest", (ReturnTxNumbers, WakeAt)),
@@ -276,7 +278,11 @@ class SettlementMachine(Machine[SettlementState, SettlementInput]):
 
     def on_recorded(self, stored: SettlementRecord | None, _now: Millis) -> tuple[SettlementInput, object]:
         """The intent is journaled, or was already."""
-        return (I.STORED, None) if stored is None else (_stored(stored), stored)
+        if stored is None:
+            return I.STORED, None
+        if not same_payment(stored.offer, self._record.offer):  # a permit alone does not always say whom it pays
+            return I.ANOTHERS, None
+        return _stored(stored), stored
 
     def on_numbered(self, lane: Lane, _now: Millis) -> tuple[SettlementInput, object]:
         """Numbers and fees are in hand; fees above the policy's are waited out."""
@@ -403,6 +409,11 @@ class SettlementMachine(Machine[SettlementState, SettlementInput]):
         """Report that the journal could not be written; whether the intent is in it, nobody knows, so it is not final."""
         permit = self._record.permit
         return (Report(Unsettled(Reason.UNAVAILABLE, permit.network, permit.payer, final=False)),)
+
+    def do_report_anothers(self, _data: None, _now: Millis) -> Commands:
+        """Report that the permit is being settled for another offer: it pays nobody here."""
+        permit = self._record.permit
+        return (Report(Unsettled(Reason.PAYMENT_SPENT, permit.network, permit.payer)),)
 
     def do_number(self, _data: None, _now: Millis) -> Commands:
         """Ask for as many numbers as there are calls."""
