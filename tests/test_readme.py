@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import httpx
@@ -36,11 +38,11 @@ def test_every_block_is_marked() -> None:
     assert [block.code for block in BLOCKS if not block.kind] == []
     assert len(BLOCKS) == len(PYTHON) + len(COMMANDS)
     assert README.count("\n```") == 2 * len(BLOCKS)  # no fence that the parser does not see
-    assert set(PYTHON) == {"server", "client", "embed"}
-    assert set(COMMANDS) == {"demo", "test"}
+    assert set(PYTHON) == {"server", "client", "embed", "facilitator"}
+    assert set(COMMANDS) == {"demo", "test", "commands"}
 
 
-@pytest.mark.parametrize(("name", "most"), [("server", 10), ("client", 6), ("embed", 20)])
+@pytest.mark.parametrize(("name", "most"), [("server", 10), ("client", 6), ("embed", 20), ("facilitator", 4)])
 def test_the_examples_are_as_short_as_they_say(name: str, most: int) -> None:
     assert lines(PYTHON[name]) <= most
 
@@ -69,7 +71,7 @@ def test_the_commands_come_out_for_a_shell(name: str) -> None:
 @pytest.mark.parametrize("wrong", [[], ["command"], ["command", "other"], ["print", "demo"]])
 def test_a_wrong_call_says_how(wrong: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert readme.main(wrong) == 2
-    assert "usage: python -m tests.readme command {demo,test}" in capsys.readouterr().err
+    assert "usage: python -m tests.readme command {demo,test,commands}" in capsys.readouterr().err
 
 
 def test_a_block_without_a_marker_is_seen() -> None:
@@ -125,3 +127,71 @@ def test_the_readmes_server_asks_for_money(shop: tuple[dict[str, str], token.Dev
     answer = httpx.get(shop[0]["URL"])
     assert answer.status_code == 402
     assert "PAYMENT-REQUIRED" in answer.headers
+
+
+@pytest.fixture
+def facilitator(tmp_path: Path) -> Iterator[str]:
+    """The README's facilitator, on a devnet of its own."""
+    with Devnet() as devnet:
+        token.place(devnet.chain)
+        (tmp_path / "settling.py").write_text(PYTHON["facilitator"])
+        environment = {**os.environ, "KEY": DEV_KEYS[0].hex(), "RPC": devnet.url}
+        command = [sys.executable, "-m", "uvicorn", "settling:app", "--port", "0", "--host", "127.0.0.1"]
+        server = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True)
+        try:
+            yield _address(server)
+        finally:
+            server.send_signal(signal.SIGINT)
+            server.communicate(timeout=10)
+
+
+def test_the_readmes_facilitator_says_what_it_settles(facilitator: str) -> None:
+    told = httpx.get(f"{facilitator}/supported").json()
+    assert ("exact", "eip155:84532") in [(kind["scheme"], kind["network"]) for kind in told["kinds"]]
+    assert ("exact", "base-sepolia") in [(kind["scheme"], kind["network"]) for kind in told["kinds"]]
+    assert httpx.get(f"{facilitator}/health").json() == {"status": "ok"}
+
+
+def test_the_readmes_commands_sell_and_buy() -> None:
+    """As they stand, but on ports that are free, and on a devnet."""
+    payer, payee, settler = dev_accounts()[1], dev_accounts()[2], DEV_KEYS[0]
+    lines = [line.partition(" #")[0].rstrip(" &") for line in COMMANDS["commands"].code.strip().splitlines()]
+    assert [line.split()[1] for line in lines] == ["facilitator", "serve", "pay"]
+    with Devnet() as devnet, ExitStack() as started:
+        dollar = token.place(devnet.chain)
+        dollar.mint(payer, 1_000_000)
+        keys = {"SETTLER_KEY": settler.hex(), "PAYER_KEY": DEV_KEYS[1].hex(), "PAYEE": payee}
+        environment = {**os.environ, **keys}
+        places = {"http://127.0.0.1:8545": devnet.url}
+        for line, usual in zip(lines[:2], ("4020", "4021"), strict=True):
+            places[f"http://127.0.0.1:{usual}"] = started.enter_context(
+                _started(_placed(line, places, environment), environment)
+            )
+        before = dollar.balance_of(payer), dollar.balance_of(payee)
+        bought = subprocess.run(
+            _placed(lines[2], places, environment), env=environment, capture_output=True, text=True, timeout=60
+        )
+        assert bought.returncode == 0, bought.stderr
+        assert payer in bought.stdout
+        assert (dollar.balance_of(payer), dollar.balance_of(payee)) == (before[0] - PRICE, before[1] + PRICE)
+
+
+def _placed(line: str, places: dict[str, str], environment: dict[str, str]) -> list[str]:
+    for usual, here in places.items():
+        line = line.replace(usual, here)
+    words = [word.replace("$PAYEE", environment["PAYEE"]) for word in shlex.split(line)]
+    return [sys.executable, "-m", "x402bind.cli", *words[1:]]
+
+
+@contextmanager
+def _started(command: list[str], environment: dict[str, str]) -> Iterator[str]:
+    server = subprocess.Popen([*command, "--port", "0"], env=environment, stdout=subprocess.PIPE, text=True)
+    try:
+        assert server.stdout is not None
+        said = server.stdout.readline()
+        found = re.search(r"http://127\.0\.0\.1:\d+", said)
+        assert found is not None, f"it did not start: {said}"
+        yield found[0]
+    finally:
+        server.send_signal(signal.SIGINT)
+        server.communicate(timeout=10)

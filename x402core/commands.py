@@ -363,11 +363,13 @@ class AwaitSettlement(Command[Settlement]):
 class AdmitPayer(Command[bool]):
     """Count one settlement against a payer's quota, and one deployment if its wallet is still to be made; False: over it.
 
+    The same ``key`` (the permit's) is counted once, however often it is asked about: a repeated settle is no second one.
     On failure: nothing was counted; nothing is settled.
     """
 
     payer: Address
     network: Network
+    key: str
     deploys: bool = False
 
 

@@ -108,14 +108,15 @@ class PayerPolicy:
 
 
 def choose(policy: PayerPolicy, challenge: Challenge) -> Offer | Refusal:
-    """Choose the offer to pay: our preference first (asset, then dialect), the server's order last; total.
+    """Choose the offer to pay: our preference first (asset, dialect, the token's own ways), the server's order last; total.
 
     The chosen offer's domain is what our registry says, so that what is signed never depends on the server's word.
     """
     refusals: list[Refusal] = []
     for cap in policy.caps:
         for dialect in policy.dialects:
-            for offer in challenge.offers:
+            # the token's own ways first: Permit2 takes an allowance that a payer may not have given
+            for offer in sorted(challenge.offers, key=lambda each: each.method not in cap.asset.methods):
                 if (offer.network, offer.asset, offer.dialect) == (cap.asset.network, cap.asset.address, dialect):
                     refusal = _refuse(policy, cap, offer)
                     if refusal is None:
@@ -144,7 +145,7 @@ def _refuse(policy: PayerPolicy, cap: Cap, offer: Offer) -> Refusal | None:
     domain = (offer.name, offer.version) == (asset.name, asset.version)
     if (named and not domain) or offer.decimals not in (None, asset.decimals):
         return Refusal(Reason.ASSET_MISMATCH, f"the server describes {asset.code} on {asset.network} otherwise than we know it")
-    if offer.method not in asset.methods:
+    if offer.method not in (*asset.methods, Method.PERMIT2):  # Permit2 moves any token
         return Refusal(Reason.UNSUPPORTED_SCHEME, f"{asset.code} on {asset.network} cannot be paid by {offer.method}")
     if offer.amount > cap.most:
         asks, most = format_amount(offer.amount, asset), format_amount(cap.most, asset)
@@ -338,7 +339,7 @@ def _ways(
         return ()
     if wanted is not None:
         return tuple(method for method in wanted if method in spoken)
-    return tuple(method for method in spoken if method in asset.methods)[:1]
+    return tuple(method for method in spoken if method in (*asset.methods, Method.PERMIT2))[:1]
 
 
 def _spoken(base: Offer, dialect: Dialect, method: Method, spender: Address | None) -> Offer:

@@ -9,7 +9,7 @@ import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeAlias
 
 from x402core.commands import AdmitPayer
 from x402core.errors import LocalProtocolError
@@ -18,6 +18,9 @@ from x402core.values import Address, Millis, Network
 __all__ = ["Quota", "QuotaBook"]
 
 _MOST_PAYERS: Final = 65_536
+
+_Times: TypeAlias = "deque[tuple[int, str]]"  # when, and which permit
+_Book: TypeAlias = "OrderedDict[tuple[Network, Address], _Times]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,34 +48,37 @@ class QuotaBook:
         self._quota = quota
         self._clock = clock
         self._lock = threading.Lock()
-        self._settled: OrderedDict[tuple[Network, Address], deque[int]] = OrderedDict()
-        self._deployed: OrderedDict[tuple[Network, Address], deque[int]] = OrderedDict()
-        self._all: deque[int] = deque()
+        self._settled: _Book = OrderedDict()
+        self._deployed: _Book = OrderedDict()
+        self._all: _Times = deque()
 
     def admit(self, command: AdmitPayer) -> bool:
-        """Count one settlement, and a deployment if it needs one; False, and nothing counted, when that is too many."""
+        """Count one settlement, and a deployment if it needs one; False, and nothing counted, when that is too many.
+
+        What was counted already passes: whoever asks again must not be told no about a payment that is being settled.
+        """
         key, now = (command.network, command.payer), self._clock()
         with self._lock:
             settled = self._recent(self._settled, key, now)
+            if any(counted == command.key for _, counted in settled):
+                return True
             if len(settled) >= self._quota.settlements:
                 return False
-            if command.deploys and not self._deploys(key, now):
+            if command.deploys and not self._deploys(key, now, command.key):
                 return False
-            settled.append(now)
+            settled.append((now, command.key))
             return True
 
-    def _deploys(self, key: tuple[Network, Address], now: int) -> bool:
+    def _deploys(self, key: tuple[Network, Address], now: int, permit: str) -> bool:
         deployed = self._recent(self._deployed, key, now)
         self._forget(self._all, now)
         if len(deployed) >= self._quota.deployments or len(self._all) >= self._quota.deployments_in_all:
             return False
-        deployed.append(now)
-        self._all.append(now)
+        deployed.append((now, permit))
+        self._all.append((now, permit))
         return True
 
-    def _recent(
-        self, book: OrderedDict[tuple[Network, Address], deque[int]], key: tuple[Network, Address], now: int
-    ) -> deque[int]:
+    def _recent(self, book: _Book, key: tuple[Network, Address], now: int) -> _Times:
         times = book.setdefault(key, deque())
         book.move_to_end(key)
         while len(book) > _MOST_PAYERS:
@@ -80,6 +86,6 @@ class QuotaBook:
         self._forget(times, now)
         return times
 
-    def _forget(self, times: deque[int], now: int) -> None:
-        while times and times[0] <= now - self._quota.window * 1000:
+    def _forget(self, times: _Times, now: int) -> None:
+        while times and times[0][0] <= now - self._quota.window * 1000:
             times.popleft()

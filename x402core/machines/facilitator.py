@@ -2,11 +2,12 @@
 
 Theory of operation.  A resource server brings a payment and the requirements it answers.  ``/verify`` judges it against the
 chain and changes nothing.  ``/settle`` first asks the journal: what was settled, or is being settled, is answered from there
-and never sent again; only a new payment is counted against its payer's quota, judged, and then settled.
+and never sent again; a new payment is judged, counted against its payer's quota, and then settled.
 
 Rules:
 
 * Nothing is broadcast that was not judged a moment ago: an empty wallet costs its owner a read, not us a transaction.
+* Only what the judge let pass counts against a quota: who cannot sign for a payer must not use up what is the payer's.
 * A settle repeated gets the stored outcome; one that takes too long is answered ``settlement_pending`` with its transaction.
 * A stored settlement is told only to whoever asks with the same offer: the permit's payee, asset and amount.
 * A refused payment is 200 with the reason; bytes that are no request are 400; our own trouble is 503.
@@ -54,8 +55,8 @@ class FacilitatorState(State):
     IDLE = auto()
     JUDGING = auto()
     RECALLING = auto()
-    ADMITTING = auto()
     VERIFYING = auto()
+    ADMITTING = auto()
     RECALLING_USED = auto()
     SETTLING = auto()
     AWAITING = auto()
@@ -91,7 +92,7 @@ S, I = FacilitatorState, FacilitatorInput  # noqa: E741
 class FacilitatorExchange(Machine[FacilitatorState, FacilitatorInput]):
     """One POST to a facilitator that settles by ``terms``."""
 
-    __slots__ = ("ask", "checked", "terms", "used")
+    __slots__ = ("ask", "checked", "proof", "terms", "used")
 
     TABLE: ClassVar[tuple[Row, ...]] = (
         Row(S.IDLE, I.MALFORMED, S.DONE, "do_answer", (Respond,)),
@@ -102,22 +103,22 @@ class FacilitatorExchange(Machine[FacilitatorState, FacilitatorInput]):
         Row(S.JUDGING, I.REFUSED, S.DONE, "do_refuse", (Respond,)),
         Row(S.JUDGING, I.FAILED, S.DONE, "do_unavailable", (Respond,)),
         Row(S.JUDGING, I.CANCEL, S.DONE, "do_nothing"),
-        Row(S.RECALLING, I.NEW, S.ADMITTING, "do_admit", (AdmitPayer,)),
+        Row(S.RECALLING, I.NEW, S.VERIFYING, "do_verify", (VerifyPayment,)),
         Row(S.RECALLING, I.STORED, S.DONE, "do_tell", (Respond,)),
         Row(S.RECALLING, I.OPEN, S.AWAITING, "do_await", (AwaitSettlement,)),
         Row(S.RECALLING, I.REFUSED, S.DONE, "do_refuse", (Respond,)),
         Row(S.RECALLING, I.FAILED, S.DONE, "do_unavailable", (Respond,)),
         Row(S.RECALLING, I.CANCEL, S.DONE, "do_nothing"),
-        Row(S.ADMITTING, I.ADMITTED, S.VERIFYING, "do_verify", (VerifyPayment,)),
-        Row(S.ADMITTING, I.REFUSED, S.DONE, "do_refuse", (Respond,)),
-        Row(S.ADMITTING, I.FAILED, S.DONE, "do_unavailable", (Respond,)),
-        Row(S.ADMITTING, I.CANCEL, S.DONE, "do_nothing"),
-        Row(S.VERIFYING, I.VERIFIED, S.SETTLING, "do_settle", (SettlePayment,)),
+        Row(S.VERIFYING, I.VERIFIED, S.ADMITTING, "do_admit", (AdmitPayer,)),
         Row(S.VERIFYING, I.VERIFIED_FREE, S.DONE, "do_charge_nothing", (Respond,)),
         Row(S.VERIFYING, I.USED, S.RECALLING_USED, "do_recall_used", (RecallSettlement,)),
         Row(S.VERIFYING, I.REFUSED, S.DONE, "do_refuse", (Respond,)),
         Row(S.VERIFYING, I.FAILED, S.DONE, "do_unavailable", (Respond,)),
         Row(S.VERIFYING, I.CANCEL, S.DONE, "do_nothing"),
+        Row(S.ADMITTING, I.ADMITTED, S.SETTLING, "do_settle", (SettlePayment,)),
+        Row(S.ADMITTING, I.REFUSED, S.DONE, "do_refuse", (Respond,)),
+        Row(S.ADMITTING, I.FAILED, S.DONE, "do_unavailable", (Respond,)),
+        Row(S.ADMITTING, I.CANCEL, S.DONE, "do_nothing"),
         Row(S.RECALLING_USED, I.NEW, S.DONE, "do_refuse_used", (Respond,)),
         Row(S.RECALLING_USED, I.STORED, S.DONE, "do_tell", (Respond,)),
         Row(S.RECALLING_USED, I.OPEN, S.AWAITING, "do_await", (AwaitSettlement,)),
@@ -160,6 +161,7 @@ class FacilitatorExchange(Machine[FacilitatorState, FacilitatorInput]):
         self.terms = terms
         self.ask: wire.Ask | None = None
         self.checked: Checked | None = None
+        self.proof: Verified | None = None
         self.used: Refusal | None = None
 
     # ------------------------------------------------------------------------------------------------------- classify
@@ -205,7 +207,9 @@ class FacilitatorExchange(Machine[FacilitatorState, FacilitatorInput]):
 
     def on_admitted(self, within: bool, _now: Millis) -> tuple[FacilitatorInput, object]:
         """The payer's quota was looked at."""
-        return (I.ADMITTED, None) if within else (I.REFUSED, Refusal(Reason.QUOTA, "too many settlements of this payer's"))
+        if not within:
+            return I.REFUSED, Refusal(Reason.QUOTA, "too many settlements of this payer's")
+        return I.ADMITTED, self.proof
 
     def on_judged(self, verdict: Verified | Refusal, _now: Millis) -> tuple[FacilitatorInput, object]:
         """The judge has spoken; a permit it finds used may have been used here, a moment ago."""
@@ -284,10 +288,12 @@ class FacilitatorExchange(Machine[FacilitatorState, FacilitatorInput]):
         self.used = why
         return (RecallSettlement(self._checked.permit.key),)
 
-    def do_admit(self, _data: None, _now: Millis) -> Commands:
-        """Count this settlement against its payer's quota."""
-        permit = self._checked.permit
-        return (AdmitPayer(permit.payer, permit.network, self._checked.by is SignedBy.UNDEPLOYED),)
+    def do_admit(self, proof: Verified, _now: Millis) -> Commands:
+        """Count this settlement against its payer's quota, and a wallet's deployment where it is still to be made."""
+        self.proof = proof
+        permit = proof.permit
+        deploys = self._checked.by is SignedBy.UNDEPLOYED and permit.signature == self._checked.permit.signature
+        return (AdmitPayer(permit.payer, permit.network, permit.key, deploys),)
 
     def do_settle(self, proof: Verified, _now: Millis) -> Commands:
         """Move the money."""
