@@ -20,6 +20,7 @@ from x402core.access import KeyRing
 from x402core.commands import Command, ReportRefundDue
 from x402core.errors import LocalProtocolError
 from x402core.events import Dialect, Method, Offer, Resource, SettleMode
+from x402core.machines.answers import LEASE_MARGIN
 from x402core.machines.machine import Machine, Steps, steps, translate
 from x402core.machines.remote import RemotePolicy
 from x402core.machines.server import ServerExchange
@@ -40,7 +41,7 @@ from .chain.signers import PrivateKeySigner, Signer
 from .chain.transports import AsyncHttp
 from .drive import adispatch, arun
 from .ledger import open_ledger
-from .ledger.contract import Ledger
+from .ledger.contract import Ledger, LedgerUnavailable
 from .remote_settler import RemoteSettler
 from .settler import Settler
 from .translate.chain import chain_table, prove_chain
@@ -307,6 +308,19 @@ class Seller:
         if not self.ledger.blocking:
             return self.performer.perform(command, held)
         return await anyio.to_thread.run_sync(self.performer.perform, command, held)
+
+    async def hold_claim(self, key: str, owner: str) -> None:
+        """Extend a claim's lease for as long as this runs: beside a handler, so that a slow one is not run a second time."""
+        while True:
+            await anyio.sleep(LEASE_MARGIN / 3000)
+            until = Millis(self.clock() + LEASE_MARGIN)
+            try:
+                if self.ledger.blocking:
+                    await anyio.to_thread.run_sync(self.ledger.extend, key, owner, until)
+                else:
+                    self.ledger.extend(key, owner, until)
+            except LedgerUnavailable as error:  # the lease is long: there is time to try again
+                _log.warning("a claim's lease could not be extended: %s", error)
 
     def report_refund_due(self, command: ReportRefundDue) -> Any:
         """Tell whoever is to know that a payer paid and was not served; an awaitable answer is to be awaited."""

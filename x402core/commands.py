@@ -317,11 +317,14 @@ class CheckSignIn(Command[SignedIn]):
 class InvokeHandler(Command[HandlerHead]):
     """Run the seller's handler; ``payer`` says who paid, ``hold`` asks to hold the response until told to respond.
 
+    ``owner`` holds the claim the handler runs under (its key is ``payer.payment``): while it runs long, its lease is extended.
+
     On failure: the handler raised, or its response outgrew what may be held: treat as a failed handler.
     """
 
     payer: Payer | None
     hold: bool
+    owner: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)

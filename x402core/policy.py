@@ -339,7 +339,8 @@ def _ways(
         return ()
     if wanted is not None:
         return tuple(method for method in wanted if method in spoken)
-    return tuple(method for method in spoken if method in (*asset.methods, Method.PERMIT2))[:1]
+    own = [method for method in spoken if method in asset.methods]
+    return tuple(own or [method for method in spoken if method is Method.PERMIT2])[:1]  # which moves any token
 
 
 def _spoken(base: Offer, dialect: Dialect, method: Method, spender: Address | None) -> Offer:

@@ -3,6 +3,9 @@
     POST /verify  /settle        GET /supported  /discovery/resources  /discovery/search        GET /health  /metrics
 
 With ``tokens``, ``/verify`` and ``/settle`` are answered only to whoever brings one of them (``Authorization: Bearer``).
+
+An application that mounts it has to run it, as frameworks do not tell what they mount when they start and stop:
+``Starlette(routes=[Mount("/x402", app)], lifespan=app.lifespan)``, or ``async with app.lifespan():`` within one's own.
 """
 
 from __future__ import annotations
@@ -10,13 +13,15 @@ from __future__ import annotations
 import hmac
 import logging
 import time
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from contextlib import asynccontextmanager
 from typing import Final, TypeAlias
 
 from x402bind.chain.errors import RpcError
 from x402bind.servers.held import Receive, Scope, Send, send_reply
 from x402core.errors import LocalProtocolError, Reason, RemoteProtocolError, Reply, problem
 from x402core.events import FacilitatorRequest
+from x402core.machines.answers import unavailable
 from x402core.machines.machine import Input, State
 from x402core.wire import discovery, facilitator
 from x402core.wire.headers import parse_bearer, single
@@ -71,6 +76,9 @@ class FacilitatorApp:
             return await answer(self, scope, receive)
         except RemoteProtocolError as error:
             return error.reply
+        except Exception as error:  # noqa: BLE001 - our trouble: its text is for our log, and the asker may ask again
+            _log.error("%s could not be answered: %s", path, type(error).__name__, exc_info=error)
+            return unavailable()
         finally:
             self._open -= 1
 
@@ -79,10 +87,12 @@ class FacilitatorApp:
     async def _post(self, scope: Scope, receive: Receive) -> Reply | None:
         path = facilitator.SETTLE if scope["path"].rstrip("/").endswith(facilitator.SETTLE) else facilitator.VERIFY
         if not self._may(scope):
+            self.metrics.count(path, "unauthorized")
             headers = (("WWW-Authenticate", "Bearer"),)
             return problem(401, "This facilitator answers to its own customers.", reason=Reason.TOKEN_MISSING, headers=headers)
         body = await _read(receive, self.body_most)
         if not isinstance(body, bytes):
+            self.metrics.count(path, "hung_up" if body is None else "too_large")
             return body
         began, ends = time.monotonic(), _Outcome()
         try:
@@ -127,23 +137,29 @@ class FacilitatorApp:
 
     # -------------------------------------------------------------------------------------------------------- lifespan
 
+    @asynccontextmanager
+    async def lifespan(self, _app: object = None) -> AsyncIterator[None]:
+        """Prove the nodes' chains and settle while the body runs; for whoever mounts this application.
+
+        Raises: LocalProtocolError when a node serves another chain than it should.
+        """
+        if self.prove:
+            try:
+                await self.facilitator.prove()
+            except RpcError as error:  # our trouble, perhaps a passing one: requests get 503 until it is over
+                _log.warning("the chain could not be asked at start-up: %s", error)
+        async with self.facilitator.running():
+            yield
+
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         await receive()
-        if self.prove and (problem := await self._proved()) is not None:
-            return await send({"type": "lifespan.startup.failed", "message": problem})
-        async with self.facilitator.running():
-            await send({"type": "lifespan.startup.complete"})
-            await receive()
-        await send({"type": "lifespan.shutdown.complete"})
-        return None
-
-    async def _proved(self) -> str | None:
         try:
-            await self.facilitator.prove()
+            async with self.lifespan():
+                await send({"type": "lifespan.startup.complete"})
+                await receive()
         except LocalProtocolError as error:
-            return str(error)
-        except RpcError as error:  # our trouble, perhaps a passing one: requests get 503 until it is over
-            _log.warning("the chain could not be asked at start-up: %s", error)
+            return await send({"type": "lifespan.startup.failed", "message": str(error)})
+        await send({"type": "lifespan.shutdown.complete"})
         return None
 
 

@@ -24,10 +24,12 @@ class Metrics:
         self._sums: dict[str, float] = {}
         self._gauges = dict(gauges or {})
 
-    def count(self, path: str, outcome: str, seconds: float) -> None:
-        """Count one request that took ``seconds``."""
+    def count(self, path: str, outcome: str, seconds: float | None = None) -> None:
+        """Count one request that took ``seconds``; None for one that was not even looked at."""
         with self._lock:
             self._requests[path, outcome] += 1
+            if seconds is None:
+                return
             self._buckets.setdefault(path, [0] * (len(_BOUNDS) + 1))[bisect_left(_BOUNDS, seconds)] += 1
             self._sums[path] = self._sums.get(path, 0.0) + seconds
 

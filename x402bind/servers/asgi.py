@@ -274,6 +274,8 @@ class _Request:
         handler = HeldApp(self.middleware.app, self.scope, receive, self.send, hold=command.hold, most=most)
         self.handler = handler
         self._tasks.start_soon(handler.run)
+        if command.owner and command.payer is not None:
+            self._tasks.start_soon(self.middleware.seller.hold_claim, command.payer.payment, command.owner)
         if self.body is not None:
             self._tasks.start_soon(self._watch, handler)
         await handler.changed.wait()

@@ -38,7 +38,7 @@ from x402core.ledger import SettlementRecord
 from x402core.policy import FacilitatorTerms
 from x402core.schemes.judge import Checked, Verified, charge, check
 from x402core.schemes.scheme import UPTO
-from x402core.schemes.wallets import SignedBy
+from x402core.schemes.wallets import SignedBy, inner
 from x402core.values import Amount, Millis
 from x402core.wire import facilitator as wire
 
@@ -132,6 +132,7 @@ class FacilitatorExchange(Machine[FacilitatorState, FacilitatorInput]):
         Row(S.SETTLING, I.UNKNOWN, S.DONE, "do_unavailable", (Respond,)),
         Row(S.SETTLING, I.CANCEL, S.DONE, "do_nothing"),
         Row(S.AWAITING, I.SETTLED, S.DONE, "do_tell", (Respond,)),
+        Row(S.AWAITING, I.SETTLED_LISTED, S.DONE, "do_list", (CatalogResource, Respond)),
         Row(S.AWAITING, I.PENDING, S.DONE, "do_tell", (Respond,)),
         Row(S.AWAITING, I.UNSETTLED, S.DONE, "do_tell", (Respond,)),
         Row(S.AWAITING, I.UNKNOWN, S.DONE, "do_unavailable", (Respond,)),
@@ -196,8 +197,14 @@ class FacilitatorExchange(Machine[FacilitatorState, FacilitatorInput]):
         return (I.STORED, record.outcome) if ended else (I.OPEN, record.key)
 
     def _same(self, record: SettlementRecord) -> bool:
-        """Say whether a stored settlement is the one asked for: a permit alone does not say whom it pays, or how much."""
+        """Say whether a stored settlement is the one asked for: a permit alone does not say whom it pays, or how much.
+
+        Nor does its nonce say who asks: a signature that only the chain could judge must be the one that was judged.
+        """
         assert self.ask is not None
+        ours, asked = record.permit.signature, self._checked.permit.signature
+        if self._checked.by is not SignedBy.KEY and inner(ours) != inner(asked):
+            return False
         return same_payment(record.offer, replace(self.ask.offer, amount=self._charge))
 
     @property
@@ -229,8 +236,7 @@ class FacilitatorExchange(Machine[FacilitatorState, FacilitatorInput]):
         assert self.ask is not None
         match settlement:
             case Settled():
-                listed = self.state is S.SETTLING and self.ask.entry is not None
-                return (I.SETTLED_LISTED if listed else I.SETTLED), settlement
+                return (I.SETTLED if self.ask.entry is None else I.SETTLED_LISTED), settlement
             case Pending():
                 return (I.PENDING if settlement.transactions else I.UNKNOWN), settlement
             case Unsettled(reason=Reason.UNAVAILABLE):
@@ -308,16 +314,16 @@ class FacilitatorExchange(Machine[FacilitatorState, FacilitatorInput]):
         return (Respond(wire.encode_settled(self._asked, answers.nothing(self._checked.permit))),)
 
     def do_tell(self, settlement: Settlement, _now: Millis) -> Commands:
-        """Answer what became, or is becoming, of the money."""
-        return (Respond(self._told(settlement)),)
+        """Answer what became, or is becoming, of the money; one payment told again lists nothing more."""
+        return (Respond(self._told(settlement, replace(self._asked, entry=None))),)
 
     def do_list(self, settlement: Settled, now: Millis) -> Commands:
         """As ``do_tell``, and list what was bought in the catalog."""
         assert self._asked.entry is not None
         entry = replace(self._asked.entry, last_updated=now)
-        return (CatalogResource(entry), Respond(self._told(settlement)))
+        return (CatalogResource(entry), Respond(self._told(settlement, self._asked)))
 
-    def _told(self, settlement: Settlement) -> Reply:
+    def _told(self, settlement: Settlement, ask: wire.Ask) -> Reply:
         permit = self._checked.permit
         match settlement:
             case Settled():
@@ -326,4 +332,4 @@ class FacilitatorExchange(Machine[FacilitatorState, FacilitatorInput]):
                 receipt = answers.failed_receipt(permit, Reason.SETTLEMENT_PENDING, settlement.transactions)
             case Unsettled():
                 receipt = answers.failed_receipt(permit, settlement.reason, settlement.transactions)
-        return wire.encode_settled(self._asked, receipt)
+        return wire.encode_settled(ask, receipt)

@@ -453,7 +453,7 @@ class ServerExchange(Machine[ServerState, ServerInput]):
 
     def do_serve_first(self, _data: None, _now: Millis) -> Commands:
         """Run the handler and hold its response: nothing leaves before the money has moved."""
-        return (InvokeHandler(answers.context(self.permit), hold=True),)
+        return (InvokeHandler(answers.context(self.permit), hold=True, owner=self.owner),)
 
     def do_settle(self, _data: None, _now: Millis) -> Commands:
         """Move the money before anything is served."""
@@ -475,12 +475,12 @@ class ServerExchange(Machine[ServerState, ServerInput]):
     def do_serve_after_settling(self, settled: Settled, _now: Millis) -> Commands:
         """Run the handler for money that has moved."""
         self.settled = settled
-        return (InvokeHandler(answers.context(self.permit, settled), hold=False),)
+        return (InvokeHandler(answers.context(self.permit, settled), hold=False, owner=self.owner),)
 
     def do_serve_settled(self, claim: Claim, _now: Millis) -> Commands:
         """Run the handler for a payment settled earlier, by this very request, and never answered."""
         self.settled = claim.settled
-        return (InvokeHandler(answers.context(self.permit, claim.settled), hold=False),)
+        return (InvokeHandler(answers.context(self.permit, claim.settled), hold=False, owner=self.owner),)
 
     def do_answer_again(self, claim: Claim, _now: Millis) -> Commands:
         """Give the same answer and receipt once more."""
