@@ -125,7 +125,9 @@ SIGNATURES: Final = [
     Odd("signature null", _put(SIGNATURE, None), at=SIGNATURE),
     Odd("signature without 0x", lambda d: d["payload"].update(signature=d["payload"]["signature"][2:]), at=SIGNATURE),
     Odd("signature with blanks", lambda d: d["payload"].update(signature=d["payload"]["signature"] + " "), at=SIGNATURE),
-    Odd("signature of half a byte more", lambda d: d["payload"].update(signature=d["payload"]["signature"] + "0"), at=SIGNATURE),
+    Odd(
+        "signature of half a byte more", lambda d: d["payload"].update(signature=d["payload"]["signature"] + "0"), at=SIGNATURE
+    ),
     Odd("signature of 9000 bytes", _put(SIGNATURE, "0x" + "11" * 9000), at=SIGNATURE),
     Odd("signature of 66 bytes", _signature(lambda s: s + b"\0"), Reason.SIGNATURE),
     Odd("signature with a high s", _signature(_high), Reason.SIGNATURE),
@@ -148,8 +150,10 @@ TIMES: Final[list[tuple[str, Callable[[int], dict[str, int]], Reason]]] = [
 ]
 
 STRUCTURES: Final = [
-    *[Odd(f"x402Version {version!r}", _put("/x402Version", version), Reason.INVALID_VERSION, "/x402Version")
-      for version in (3, "2", True, None, 0, 2.0)],
+    *[
+        Odd(f"x402Version {version!r}", _put("/x402Version", version), Reason.INVALID_VERSION, "/x402Version")
+        for version in (3, "2", True, None, 0, 2.0)
+    ],
     Odd("x402Version missing", lambda d: d.pop("x402Version"), Reason.INVALID_VERSION, "/x402Version"),
     Odd("payload missing", lambda d: d.pop("payload"), at="/payload"),
     Odd("payload null", _put("/payload", None), at="/payload"),

@@ -8,8 +8,11 @@ from tests import world
 from tests.world import PAYER
 from x402core.access import TokenClaims, mint
 from x402core.commands import (
+    AdmitPayer,
     AllocateTxNumbers,
     ApprovePayment,
+    AskFacilitator,
+    AwaitSettlement,
     Broadcast,
     CheckPayment,
     ClaimPayment,
@@ -22,6 +25,7 @@ from x402core.commands import (
     PersistSignedTx,
     ReadChain,
     RecallPayment,
+    RecallSettlement,
     RecordIntent,
     SendRequest,
     SendTokenRequest,
@@ -72,6 +76,14 @@ def benign(machine: Machine[Any, Any], command: Command[Any], now: Millis) -> An
             return HandlerHead(200)
         case SettlePayment():
             return world.settled(command.proof.permit)
+        case AskFacilitator():
+            return world.settled(command.record.permit)
+        case RecallSettlement():
+            return None
+        case AdmitPayer():
+            return True
+        case AwaitSettlement():
+            return world.settled(machine.checked.permit)  # type: ignore[attr-defined]
         case RecordIntent():
             return Stored.STORED
         case AllocateTxNumbers():

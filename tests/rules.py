@@ -10,8 +10,11 @@ from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 from x402core.commands import (
+    AdmitPayer,
     ApprovePayment,
+    AskFacilitator,
     Broadcast,
+    CatalogResource,
     ClaimPayment,
     Command,
     CommitClaim,
@@ -19,9 +22,11 @@ from x402core.commands import (
     InvokeHandler,
     KeepClaim,
     OutcomeKind,
+    PersistIntent,
     PersistOutcome,
     PersistSignedTx,
     Rebroadcast,
+    RecallSettlement,
     RecordIntent,
     ReleaseClaim,
     Report,
@@ -39,7 +44,9 @@ from x402core.errors import Reason
 from x402core.events import Answered, Cancelled, Event, Failed, ResponseHead, Resume, Settled, Unsettled
 from x402core.ledger import ClaimStatus, Stored
 from x402core.machines.client import ClientExchange
+from x402core.machines.facilitator import FacilitatorExchange
 from x402core.machines.machine import Machine
+from x402core.machines.remote import RemoteSettlement
 from x402core.machines.settlement import SettlementMachine, SettlementState
 from x402core.schemes.judge import Verified
 
@@ -63,6 +70,10 @@ def check(machine: Machine[Any, Any], log: Sequence[Entry], *, safety_only: bool
         _settlement(machine, log, safety_only)
     elif isinstance(machine, ClientExchange):
         _client(log)
+    elif isinstance(machine, FacilitatorExchange):
+        _facilitator(log)
+    elif isinstance(machine, RemoteSettlement):
+        _remote(log)
     else:
         _seller(log, cancelled)
 
@@ -221,3 +232,48 @@ def _settlement(machine: SettlementMachine, log: Sequence[Entry], safety_only: b
     if not safety_only and isinstance(outcome, Unsettled):
         assert outcome.final
         assert bool(outcome.transactions) or not sent, "what was sent is named"
+
+
+# --------------------------------------------------------------------------------------------------------- a facilitator
+
+
+def _facilitator(log: Sequence[Entry]) -> None:
+    commands = [entry for entry in log if isinstance(entry, Command)]
+    settles = [c for c in commands if isinstance(c, SettlePayment)]
+    assert len(settles) <= 1, "a settlement is started at most once"
+    for command in settles:
+        before = log[: log.index(command)]
+        assert answers(before, RecallSettlement) == [None], "what is journaled is not settled again"
+        assert [type(each) for each in answers(before, VerifyPayment)] == [Verified], "nothing is sent that was not judged"
+        assert answers(before, AdmitPayer) == [True], "nothing is sent beyond a quota"
+    for command in commands:
+        if isinstance(command, CatalogResource):
+            assert isinstance(_last(log[: log.index(command)]), Settled), "listed without having been paid for"
+        if isinstance(command, Respond):
+            assert command.reply is not None
+            assert command.reply.status in (200, 400, 503), command.reply
+
+
+def _remote(log: Sequence[Entry]) -> None:
+    outcome: object = None
+    journaled = False
+    for entry in log:
+        match entry:
+            case Resume() | Answered(command=PersistIntent()):
+                journaled = True
+                known = entry.record if isinstance(entry, Resume) else entry.value
+                outcome = getattr(known, "outcome", None)
+            case AskFacilitator():
+                assert journaled, "asked before it was journaled"
+                assert not isinstance(outcome, Settled | Unsettled), "asked about what has ended"
+            case PersistOutcome():
+                assert outcome is None, "one outcome"
+                outcome = entry.record.outcome
+                assert isinstance(outcome, Settled) or (isinstance(outcome, Unsettled) and outcome.final)
+            case Report():
+                nothing = isinstance(entry.outcome, Unsettled) and not answers(log, AskFacilitator)
+                assert nothing or entry.outcome == outcome, "the outcome is persisted before it is reported"
+
+
+def _last(log: Sequence[Entry]) -> object:
+    return [entry.value for entry in log if isinstance(entry, Answered)][-1]

@@ -47,6 +47,8 @@ from x402core.wire import permit_token, v2
 NETWORK = eip155(84532)
 RELAYER_KEY, RELAYER = DEV_KEYS[4], dev_accounts()[4]
 STRANGER_KEY = DEV_KEYS[6]
+FIRST = (Method.EIP3009, Method.EIP2612)
+"""One method of one transaction and one of two; ``tests/settler/test_methods_*`` have the others."""
 PRICE = 10_000
 FUNDS = 1_000_000
 _CALLS = {
@@ -207,7 +209,8 @@ class Wire(httpx.BaseTransport, httpx.AsyncBaseTransport):
     """The ordinary transports, remembering what was sent: it stands below the paying one, so it sees everything."""
 
     def __init__(self) -> None:
-        self._sync, self._async = httpx.HTTPTransport(), httpx.AsyncHTTPTransport()
+        plain = {"verify": False}  # loopback without TLS: reading the certificates takes longer than a purchase
+        self._sync, self._async = httpx.HTTPTransport(**plain), httpx.AsyncHTTPTransport(**plain)
         self.sent: list[httpx.Request] = []
         self.statuses: list[int] = []
 
@@ -306,7 +309,11 @@ class Shop:
         self._socket.bind(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
         options: dict[str, Any] = {"token_key": b"k" * 32, "url": self.url, "pay_to": self.pay_to, "key": RELAYER_KEY}
-        options |= {"ledger": f"sqlite:{folder / 'ledger.db'}", "rpc": {"base-sepolia": rpc or ground.url}, **seller}
+        options |= {
+            "ledger": f"sqlite:{folder / 'ledger.db'}",
+            **({} if rpc == "" else {"rpc": {"base-sepolia": rpc or ground.url}}),
+            **seller,
+        }
         self.seller = Seller(**options)
         self.app = PaymentMiddleware(
             app or self.api, self.seller, prices or {"/paid": "$0.01", "/other": "$0.01"}, **(edge or {})

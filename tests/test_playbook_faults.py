@@ -27,6 +27,8 @@ MODULES = (
     "test_cancel",
     "test_hostile_402",
     "test_reorg",
+    "facilitator.test_exchange_playbook",
+    "facilitator.test_remote_playbook",
 )
 
 

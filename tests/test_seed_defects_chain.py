@@ -335,7 +335,7 @@ def test_A19_a_payment_is_verified_on_chain_without_any_key(ground: Ground, meth
     forged = replace(permit, signature=sign(of(offer).digest(permit, offer), b"\x07" * 32))
     with pytest.raises(AssertionError, match="signature"):
         verified(forged, offer, ground)
-    with pytest.raises(TypeError, match="key"):
-        Seller(rpc={NETWORK: ground.url}, ledger="memory:")  # type: ignore[call-arg]
+    with pytest.raises(LocalProtocolError, match="key"):
+        Seller(rpc={NETWORK: ground.url}, ledger="memory:")
     with pytest.raises(LocalProtocolError, match="key"):
         Seller(key="", rpc={NETWORK: ground.url}, ledger="memory:")

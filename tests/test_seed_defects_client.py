@@ -186,7 +186,8 @@ def test_A5_a_lie_about_the_money_gets_no_signature(shop: Shop, how: str, lie: s
     (component,) = document["payment_scheme"]["payment_components"]
     LIES[lie](component)
     signer = Counting(payer)
-    purse = Purse(signer, PayerPolicy.up_to("$0.80", NETWORK), {NETWORK: shop.ground.url})
+    policy = replace(PayerPolicy.up_to("$0.80", NETWORK), dialects=(TOKEN,))  # the body's other offer, x402 v1, is honest
+    purse = Purse(signer, policy, {NETWORK: shop.ground.url})
     with Hostile(lambda _: (402, JSON, json.dumps(document).encode())) as hostile:
         response = pay(how, purse, f"{hostile.url}/paid")
     assert (response.status_code, signer.asked, hostile.methods) == (402, [], ["GET"])

@@ -15,7 +15,7 @@ from .chain.nodes import Nodes
 from .chain.transports import AsyncHttp
 from .ledger.contract import Ledger
 from .translate.chain import chain_table
-from .translate.facilitator import Facilitators, MakeHeaders, facilitator_table
+from .translate.facilitator import Facilitators, MakeHeaders, amake_headers, facilitator_table
 from .worker import Worker, now_millis
 
 __all__ = ["RemoteSettler"]
@@ -58,4 +58,4 @@ class RemoteSettler(Worker):
 
     def performers(self) -> Mapping[type[Command[Any]], Callable[[Any], Any]]:
         """Return who performs the leaves, beside the ledger."""
-        return {**self._http.table, MakeHeaders: lambda command: command.make(command.path)}
+        return {**self._http.table, MakeHeaders: amake_headers}

@@ -39,7 +39,7 @@ from .attester import Attester
 from .chain.nodes import Nodes, NodesLike, nodes
 from .chain.signers import PrivateKeySigner, Signer
 from .chain.transports import AsyncHttp
-from .drive import adispatch, arun
+from .drive import AsyncPerform, adispatch, arun
 from .ledger import open_ledger
 from .ledger.contract import Ledger, LedgerUnavailable
 from .remote_settler import RemoteSettler
@@ -116,7 +116,7 @@ class Seller:
         }
         self.networks = tuple(dict.fromkeys((*map(registry.resolve, networks), *self.endpoints)))
         self._check_settler(pay_to)
-        self.pay_to: str = pay_to or self._account
+        self.pay_to: str = self._account if pay_to is None else pay_to
         self.ledger = open_ledger(ledger) if isinstance(ledger, str) else ledger
         self.ring = KeyRing.single(token_key) if isinstance(token_key, bytes) else token_key
         self.token_lifetime = Seconds(token_lifetime)
@@ -175,6 +175,8 @@ class Seller:
             raise LocalProtocolError("the facilitator settles: it takes no key of yours", field="key")
         elif pay_to is None:
             raise LocalProtocolError("who is paid? the facilitator only settles", field="pay_to")
+        if pay_to is not None and int(local(parse_address, pay_to, "pay_to"), 16) == 0:
+            raise LocalProtocolError("the zero address cannot be a payee", field="pay_to")
 
     @property
     def _account(self) -> Address:
@@ -248,6 +250,8 @@ class Seller:
 
     def _check(self, offer: Offer) -> None:
         """Refuse an offer that nobody here could settle: its payer would be served, and nobody paid."""
+        if not isinstance(offer, Offer):
+            raise LocalProtocolError('write a price such as "$0.01", or offers', field="prices")
         if offer.network not in self.networks:
             raise LocalProtocolError(f"an offer is for {offer.network}, for which rpc names no node", field="prices")
         if self.facilitators is not None:
@@ -266,7 +270,8 @@ class Seller:
         """
         if self.facilitators is None:
             return
-        said = await arun(supported_by(self.facilitators), adispatch(self.settler.performers()))
+        async with self._asking() as perform:
+            said = await arun(supported_by(self.facilitators), perform)
         for network in self.networks:
             if not any(said.takes(scheme, network) for scheme in (EXACT, UPTO)):
                 raise LocalProtocolError(f"the facilitator does not settle on {network}", field="facilitator")
@@ -284,10 +289,21 @@ class Seller:
         problems: list[str] = []
         for network, endpoint in self.endpoints.items():
             assets = [asset for asset in self.registry.assets(network) if (network, asset.address) in self._sold]
-            told = await arun(prove_chain(endpoint, assets), adispatch(self.http.table))
+            async with self._asking() as perform:
+                told = await arun(prove_chain(endpoint, assets), perform)
             problems += [f"{network}: {problem}" for problem in told]
         if problems:
             raise LocalProtocolError("; ".join(problems), field="rpc")
+
+    @asynccontextmanager
+    async def _asking(self) -> AsyncIterator[AsyncPerform]:
+        """Hold connections of their own for questions before the start, which may be asked in another event loop."""
+        http = AsyncHttp()
+        try:
+            yield adispatch({**self.settler.performers(), **http.table})
+        finally:
+            with anyio.CancelScope(shield=True):
+                await http.aclose()
 
     # -------------------------------------------------------------------------------------------------------- exchanges
 

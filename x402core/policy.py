@@ -248,6 +248,11 @@ class FacilitatorTerms:
     def __post_init__(self) -> None:
         if not self.accounts:
             raise LocalProtocolError("name at least one network and the account that settles there", field="accounts")
+        for name, code in (("code", self.code), ("service", self.service)):
+            try:
+                builder_code.Codes(wallet=code)
+            except LocalProtocolError:  # its own field is another
+                raise LocalProtocolError("a builder code is 1 to 32 of a-z, 0-9 and _", field=name) from None
 
     def refuse(self, offer: Offer) -> Refusal | None:
         """Refuse what is not settled here, before anything is spent on it."""

@@ -13,7 +13,8 @@ zero, no ``0x`` for decimals (official-sdk.md section 5, "Input handling").
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from decimal import Decimal
 from typing import Final, NewType, TypeVar
 from urllib.parse import urlsplit
 
@@ -69,6 +70,15 @@ _HOST = re.compile(r"[a-z0-9._-]+|\[[0-9a-f:.]+\]", re.ASCII)
 _PORTS: Final = {"http": 80, "https": 443}
 _MAX_TIME: Final = 2**53 - 1  # a JSON number every peer reads exactly
 
+_KINDS: Final[Mapping[type, str]] = {
+    dict: "an object",
+    list: "an array",
+    str: "a string",
+    bool: "a boolean",
+    int: "a number",
+    Decimal: "a number",
+}
+
 T = TypeVar("T")
 
 
@@ -92,8 +102,7 @@ def _text(value: object, at: str, what: str) -> str:
 
 def _kind(value: object) -> str:
     """Name a JSON type for an error message, never the value itself (it may be long, hostile or secret)."""
-    names: dict[type, str] = {dict: "an object", list: "an array", str: "a string", bool: "a boolean", int: "a number"}
-    return "null" if value is None else names.get(type(value), type(value).__name__)
+    return "null" if value is None else _KINDS.get(type(value), type(value).__name__)
 
 
 def parse_address(value: object, at: str = "") -> Address:

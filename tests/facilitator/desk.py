@@ -1,4 +1,4 @@
-"""A facilitator behind uvicorn on a free port of loopback, with an account and a ledger file of its own, and what is sent it."""
+"""A facilitator behind uvicorn on a free port of loopback, with an account and a ledger of its own, and what is sent it."""
 
 from __future__ import annotations
 
@@ -6,20 +6,22 @@ import json
 import secrets
 import socket
 import threading
-from dataclasses import replace
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
 import httpx
 import uvicorn
 
+from tests.contracts import Placed
 from tests.shop import NETWORK, Ground, Payer, fresh, offer_of, until
 from x402bind.chain.signers import PrivateKeySigner
 from x402bind.facilitator.app import FacilitatorApp
 from x402bind.facilitator.service import Facilitator
 from x402core.events import Method, Offer, Permit
 from x402core.machines.settlement import SettlementPolicy
-from x402core.values import Address, Millis
+from x402core.values import Millis
 from x402core.wire.facilitator import encode_request
 
 QUICK = SettlementPolicy(look_first=Millis(5), look_most=Millis(40))
@@ -36,7 +38,11 @@ class Served:
         self.port = self._socket.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
         self.server = uvicorn.Server(uvicorn.Config(app, lifespan="on", log_level="critical", ws="none"))
-        self._thread = threading.Thread(target=self.server.run, kwargs={"sockets": [self._socket]}, daemon=True)
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def _run(self) -> None:
+        with suppress(SystemExit):  # how uvicorn says that the application did not start
+            self.server.run(sockets=[self._socket])
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -71,7 +77,8 @@ class Desk(Served):
         self.key = key or secrets.token_bytes(32)
         self.account = PrivateKeySigner(self.key).address
         ground.rpc("anvil_setBalance", self.account, hex(ETHER))
-        given: dict[str, Any] = {"key": self.key, "rpc": {NETWORK: rpc or ground.url}, "settlement": QUICK}
+        nodes = rpc if isinstance(rpc, dict) else {NETWORK: rpc or ground.url}
+        given: dict[str, Any] = {"key": self.key, "rpc": nodes, "settlement": QUICK}
         given |= {"ledger": f"sqlite:{folder / 'facilitator.db'}", "patience": 10.0, **options}
         self.facilitator = Facilitator(**given)
         self.facilitator.settler.poll = 0.05
@@ -181,6 +188,9 @@ def request_v1(body: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def code(address: str) -> Address:
-    """Return an address as the chain's own calls take it."""
-    return Address(address.lower())
+@dataclass(frozen=True, slots=True)
+class Town:
+    """A chain with every contract on it that a payment may need."""
+
+    ground: Ground
+    placed: Placed

@@ -88,7 +88,7 @@ class Peer:
         end = time.monotonic() + START_SECONDS
         while process.poll() is None and time.monotonic() < end:
             try:
-                if httpx.get(self.origin + self._ready, timeout=5).status_code == 200:
+                if httpx.get(self.origin + self._ready, timeout=5, verify=False).status_code == 200:
                     return
             except httpx.TransportError:
                 time.sleep(0.05)
@@ -140,6 +140,11 @@ class OfficialServer(Peer):
     def url(self, path: str) -> str:
         return self.origin + path
 
+    @property
+    def runs(self) -> int:
+        """Return how often a handler has run."""
+        return int(httpx.get(self.origin + "/free", timeout=5, verify=False).json()["runs"])
+
 
 def _free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as free:
@@ -156,7 +161,10 @@ def _content(file: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Bought:
-    """What came of a purchase: the last answer, the decoded receipt, and the payment that was sent, with its header's name."""
+    """What came of a purchase: the last answer, the decoded receipt, and the payment that was sent, with its header's name.
+
+    ``cost`` is what the client itself thinks it paid, in atomic units, if it says so.
+    """
 
     status: int | None
     body: str | None
@@ -167,25 +175,55 @@ class Bought:
     required: Any = None
     error: str | None = None
     requests: int = 0
+    cost: int | None = None
 
 
-def official_buy(
-    url: str,
-    key: bytes,
-    kind: str = "httpx",
-    *,
-    version: int | None = None,
-    method: str | None = None,
-    rpc: str | None = None,
-) -> Bought:
-    """Have the official client (``kind`` httpx or requests) buy ``url``; a refusal to pay is told in ``error``."""
-    command = [official_python(), str(HERE / "official_client.py"), url, "0x" + key.hex(), kind]
-    command += [str(version)] if version else []
-    command += ["--method", method] if method else []
-    command += ["--rpc", rpc] if rpc else []
+def official_buy(url: str, key: bytes, kind: str = "httpx", **how: Any) -> Bought:
+    """Have the official client (``kind`` httpx or requests) buy ``url``, in a process of its own; see :func:`_words`."""
+    command = [official_python(), str(HERE / "official_client.py"), *_words(url, key, kind, **how)]
     ran = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert ran.returncode == 0, f"the official client broke\n{ran.stdout}\n{ran.stderr}"
-    told = json.loads(ran.stdout.splitlines()[-1])
+    return _told(ran.stdout.splitlines()[-1])
+
+
+class OfficialClient:
+    """The same, in one process for as long as the context lasts."""
+
+    def __enter__(self) -> Self:
+        self._err = tempfile.TemporaryFile()
+        pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": self._err, "text": True}
+        self._process = subprocess.Popen([official_python(), "-u", str(HERE / "official_client.py")], **pipes)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.communicate()
+        self._err.close()
+
+    def buy(self, url: str, key: bytes, kind: str = "httpx", **how: Any) -> Bought:
+        """Buy ``url``, with a new client; as :func:`official_buy`."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps(_words(url, key, kind, **how)) + "\n")
+        self._process.stdin.flush()
+        line = self._process.stdout.readline()
+        assert line, f"the official client broke\n{_content(self._err.fileno())}"
+        return _told(line)
+
+
+def _words(
+    url: str, key: bytes, kind: str, *, version: int | None = None, method: str | None = None, rpc: str | None = None
+) -> list[str]:
+    """Return the script's arguments: versions and methods to be spoken (all without), a node to read allowances from."""
+    words = [url, "0x" + key.hex(), kind]
+    words += [str(version)] if version else []
+    words += ["--method", method] if method else []
+    return words + (["--rpc", rpc] if rpc else [])
+
+
+def _told(line: str) -> Bought:
+    """Read what the script tells; a refusal to pay is told in ``error``."""
+    told = json.loads(line)
     receipt, sent = told["receipt"] or {}, told["sent"] or {}
     return Bought(
         status=told["status"],

@@ -2,6 +2,8 @@
 
     official_client.py URL KEY httpx|requests [1|2] [--rpc URL] [--method eip3009|permit2|upto] [--verb GET]
 
+Without any of these it reads them from standard input, as a JSON list on each line, and answers line by line: importing the
+SDK takes longer than buying.
 Without a version the client is set up for both.  ``--rpc`` lets it read the chain, which it needs to sign EIP-2612 permits and
 approvals; ``--method`` is its own policy hook, for a 402 that offers several.  What it refuses to pay is told as ``error``.
 """
@@ -28,7 +30,7 @@ RECEIPTS = ("payment-response", "x-payment-response")
 PAYMENTS = ("payment-signature", "x-payment")
 
 
-def arguments():
+def arguments(words):
     parser = argparse.ArgumentParser()
     parser.add_argument("url")
     parser.add_argument("key")
@@ -37,7 +39,7 @@ def arguments():
     parser.add_argument("--rpc")
     parser.add_argument("--method", choices=("eip3009", "permit2", "upto"))
     parser.add_argument("--verb", default="GET")
-    return parser.parse_args()
+    return parser.parse_args(words)
 
 
 def method_of(requirements):
@@ -132,8 +134,8 @@ def told(recorder, error):
     return line
 
 
-def main():
-    asked = arguments()
+def main(words):
+    asked = arguments(words)
     recorder, buy = {"httpx": with_httpx, "requests": with_requests}[asked.kind](asked)
     error = None
     try:
@@ -141,6 +143,11 @@ def main():
     except Exception as failure:  # noqa: BLE001 - whatever it raises is what is told
         error = f"{type(failure).__name__}: {failure}"
     sys.stdout.write(json.dumps(told(recorder, error)) + "\n")
+    sys.stdout.flush()
 
 
-main()
+if sys.argv[1:]:
+    main(sys.argv[1:])
+else:
+    for line in sys.stdin:
+        main(json.loads(line))

@@ -6,7 +6,6 @@ One path for each way of paying.  An ``upto`` path charges what its query names 
 """
 
 import argparse
-import itertools
 import json
 import sys
 
@@ -34,7 +33,7 @@ PATHS = {
     "/upto-eip2612": ("upto", None, SPONSORED),
     "/upto-approval": ("upto", None, APPROVED),
 }
-runs = itertools.count(1)
+runs = []
 
 
 def arguments():
@@ -67,7 +66,13 @@ def selling(server, asked):
 
 
 def sold(path):
-    return {"sold": path, "run": next(runs)}
+    runs.append(path)
+    return {"sold": path, "run": len(runs)}
+
+
+def free():
+    """What costs nothing: how often the others have run."""
+    return {"sold": None, "runs": len(runs)}
 
 
 def fastapi(asked):
@@ -89,7 +94,7 @@ def fastapi(asked):
 
     for path in PATHS:
         app.get(path)(handler)
-    app.get("/free")(lambda: {"sold": None})
+    app.get("/free")(free)
     uvicorn.run(app, host="127.0.0.1", port=asked.port, log_level="info")
 
 
@@ -109,7 +114,7 @@ def flask(asked):
 
     for path in PATHS:
         app.add_url_rule(path, path[1:], handler)
-    app.add_url_rule("/free", "free", lambda: {"sold": None})
+    app.add_url_rule("/free", "free", free)
     payment_middleware(app, routes(asked), selling(x402ResourceServerSync(facilitator), asked))
     make_server("127.0.0.1", asked.port, app, threaded=True).serve_forever()
 

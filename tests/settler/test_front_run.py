@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from tests.settler.bench import Bench, record, settle, settled
-from tests.shop import FUNDS, PRICE, STRANGER_KEY, Ground, Shop, TroubledNode, token_body
+from tests.shop import FIRST, FUNDS, PRICE, STRANGER_KEY, Ground, Shop, TroubledNode, token_body
 from x402bind.chain.devnet.keys import DEV_KEYS
 from x402bind.chain.signers import PrivateKeySigner
 from x402core.events import Dialect, Method, Permit, Settled
@@ -58,7 +58,7 @@ def test_a_stranger_is_first_and_the_payer_is_served(ground: Ground, tmp_path: P
         assert (again.status_code, again.content, shop.api.runs) == (200, response.content, 1)
 
 
-@pytest.mark.parametrize("method", list(Method))
+@pytest.mark.parametrize("method", FIRST)
 def test_a_stranger_between_the_verdict_and_our_send(bench: Bench, method: Method) -> None:
     async def go() -> None:
         proof = bench.proof(method)

@@ -9,7 +9,7 @@ import anyio
 import pytest
 
 from tests.settler.bench import QUICK, Bench, came, record, settle, settled
-from tests.shop import FUNDS, PRICE, RELAYER, RELAYER_KEY, TroubledNode
+from tests.shop import FIRST, FUNDS, PRICE, RELAYER, RELAYER_KEY, TroubledNode
 from x402core.events import Method, Settled
 from x402core.machines.settlement import SettlementPolicy
 from x402core.values import Millis
@@ -27,7 +27,7 @@ REFUSALS = [
 
 async def _two(bench: Bench, node: TroubledNode) -> None:
     async with bench.settling(rpc=node.url) as settler, anyio.create_task_group() as tasks:
-        for method in Method:
+        for method in FIRST:
             tasks.start_soon(settle, settler, bench.proof(method))
 
 
@@ -50,7 +50,7 @@ def test_an_answer_is_lost_and_the_transaction_is_not_sent_twice(bench: Bench) -
     assert bench.ground.sent_by() == 3
 
 
-@pytest.mark.parametrize("method", list(Method))
+@pytest.mark.parametrize("method", FIRST)
 @pytest.mark.parametrize("asked", ["eth_getTransactionCount", "eth_sendRawTransaction", "eth_getTransactionReceipt"])
 def test_the_node_is_gone_for_a_while(bench: Bench, asked: str, method: Method) -> None:
     with TroubledNode(bench.ground.url) as node:
@@ -74,7 +74,7 @@ def test_the_node_is_gone_for_a_while(bench: Bench, asked: str, method: Method) 
     assert bench.ground.sent_by() == (1 if method is Method.EIP3009 else 2)
 
 
-@pytest.mark.parametrize("method", list(Method))
+@pytest.mark.parametrize("method", FIRST)
 def test_a_stuck_transaction_is_replaced_at_higher_fees(bench: Bench, method: Method) -> None:
     policy = SettlementPolicy(look_first=Millis(5), look_most=Millis(40), stuck_after=Millis(150))
     proof = bench.proof(method)

@@ -8,7 +8,7 @@ import anyio
 import pytest
 
 from tests.settler.bench import Bench, came, record, settle, settled
-from tests.shop import FUNDS, PRICE
+from tests.shop import FIRST, FUNDS, PRICE
 from x402core.events import Method, Settled
 from x402core.machines.settlement import SettlementPolicy
 from x402core.values import Millis
@@ -16,7 +16,7 @@ from x402core.values import Millis
 DEEP = SettlementPolicy(look_first=Millis(5), look_most=Millis(40), confirmations=3)
 
 
-@pytest.mark.parametrize("method", list(Method))
+@pytest.mark.parametrize("method", FIRST)
 @pytest.mark.parametrize("cheat", ["devnet_reorg", "anvil_reorg", "anvil_rollback", "evm_revert"])
 def test_a_payment_is_taken_back_before_it_is_deep(bench: Bench, method: Method, cheat: str) -> None:
     proof = bench.proof(method)

@@ -18,7 +18,7 @@ import httpx
 import pytest
 
 from tests.settler.bench import Bench, settle, settled
-from tests.shop import FUNDS, PRICE, RELAYER, Ground, Shop, token_body, until
+from tests.shop import FIRST, FUNDS, PRICE, RELAYER, Ground, Shop, token_body, until
 from x402bind.chain.transports import AsyncHttp
 from x402bind.leaves import HttpCall, HttpReply
 from x402bind.ledger import SqliteLedger
@@ -107,7 +107,7 @@ async def survive(bench: Bench, proof: Any) -> None:
 
 
 @pytest.mark.parametrize("before", [True, False], ids=["before", "after"])
-@pytest.mark.parametrize("method", list(Method))
+@pytest.mark.parametrize("method", FIRST)
 def test_death_between_any_two_steps(ground: Ground, tmp_path: Path, method: Method, before: bool) -> None:
     bench, life = Bench(ground, tmp_path / "whole"), Life()
     bench.folder.mkdir()

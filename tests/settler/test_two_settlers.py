@@ -9,7 +9,7 @@ import anyio
 import pytest
 
 from tests.settler.bench import Bench, came, record, settle, settled
-from tests.shop import RELAYER, TroubledNode
+from tests.shop import FIRST, RELAYER, TroubledNode
 from x402bind.ledger import LedgerUnavailable, SqliteLedger
 from x402core.commands import SettlePayment
 from x402core.errors import LocalProtocolError, Reason
@@ -81,7 +81,7 @@ def test_fifty_payers_at_one_time(bench: Bench, world: str) -> None:
 
 
 def test_two_settlers_share_ledger_and_account(bench: Bench) -> None:
-    proofs = [bench.proof(method) for method in (*Method, *Method, *Method)]
+    proofs = [bench.proof(method) for method in FIRST * 3]
 
     async def go() -> None:
         async with bench.settling() as one, bench.settling() as two:

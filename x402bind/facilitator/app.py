@@ -88,8 +88,8 @@ class FacilitatorApp:
         path = facilitator.SETTLE if scope["path"].rstrip("/").endswith(facilitator.SETTLE) else facilitator.VERIFY
         if not self._may(scope):
             self.metrics.count(path, "unauthorized")
-            headers = (("WWW-Authenticate", "Bearer"),)
-            return problem(401, "This facilitator answers to its own customers.", reason=Reason.TOKEN_MISSING, headers=headers)
+            text, headers = "This facilitator answers to its own customers.", (("WWW-Authenticate", "Bearer"),)
+            return problem(401, text, reason=Reason.TOKEN_MISSING, source="Authorization", headers=headers)
         body = await _read(receive, self.body_most)
         if not isinstance(body, bytes):
             self.metrics.count(path, "hung_up" if body is None else "too_large")

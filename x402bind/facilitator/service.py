@@ -48,7 +48,8 @@ class Facilitator:
     * ``factories``: contracts that may deploy a payer's wallet at our expense (default: none).
     * ``quota``: how often one payer may be settled for.
     * ``code``, ``service``: our ERC-8021 attribution codes.
-    * ``patience``: seconds a request waits for its settlement before it is answered ``settlement_pending``.
+    * ``patience``: seconds a request waits for its settlement before it is answered ``settlement_pending``; keep it below what
+      those who ask wait for an answer (ours: 30 s).
 
     Raises: LocalProtocolError naming the argument.
     """
@@ -67,7 +68,7 @@ class Facilitator:
         service: str = "",
         registry: Registry = KNOWN,
         settlement: SettlementPolicy | None = None,
-        patience: float = 30.0,
+        patience: float = 20.0,
         clock: Callable[[], Millis] = now_millis,
     ) -> None:
         if not rpc:
@@ -77,8 +78,9 @@ class Facilitator:
         self.endpoints: dict[Network, Nodes] = {
             (network := registry.resolve(name)): nodes(value, network) for name, value in rpc.items()
         }
-        allowed = None if assets is None else self._allowed(tuple(assets))
-        self.proved = () if allowed is None else allowed
+        assets = None if assets is None else tuple(assets)
+        allowed = None if assets is None else self._allowed(assets)
+        self.named = self._allowed(tuple(name for name in assets or () if name != "known"))
         self.terms = FacilitatorTerms(
             accounts=dict.fromkeys(self.endpoints, self.signer.address),
             assets=None if allowed is None else frozenset((asset.network, asset.address) for asset in allowed),
@@ -134,13 +136,14 @@ class Facilitator:
         return encode_supported(self.terms)
 
     async def prove(self) -> None:
-        """Ask every node whether it serves the chain it should.
+        """Ask every node whether it serves the chain it should, and every asset that was named whether it is what we think.
 
         Raises: LocalProtocolError listing what to change; ChainUnavailable or NodeError when a node cannot be asked.
         """
         problems: list[str] = []
         for network, endpoint in self.endpoints.items():
-            told = await arun(prove_chain(endpoint), adispatch(self.http.table))
+            named = [asset for asset in self.named if asset.network == network]
+            told = await arun(prove_chain(endpoint, named), adispatch(self.http.table))
             problems += [f"{network}: {problem}" for problem in told]
         if problems:
             raise LocalProtocolError("; ".join(problems), field="rpc")

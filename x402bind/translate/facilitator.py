@@ -4,8 +4,10 @@ Only a definite answer about the payment asked for is an answer: 200, well-forme
 payer and amount those of the permit.  All else is trouble of ours or theirs, never the payer's (it is 503 to the payer, not
 402), and nothing of a facilitator's text goes any further.
 
-Reading (``/verify``) goes on to the next facilitator when one fails.  ``/settle`` does so only when not a byte had left: a
-request that may have arrived is asked of the same one again, which knows what it did.  Asking twice never pays twice.
+A facilitator that does not serve such payments (another network, scheme, asset or payee) is passed over: its refusal counts
+when no other one is left to ask.  Reading (``/verify``) goes on to the next facilitator when one fails.  ``/settle`` does so
+only when not a byte had left: a request that may have arrived is asked of the same one again, which knows what it did.
+Asking twice never pays twice.
 """
 
 from __future__ import annotations
@@ -17,16 +19,16 @@ import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, cast
 from urllib.parse import urlsplit
 
 from x402bind.leaves import HttpCall, HttpFailed, HttpReply, shown
 from x402core.commands import AskFacilitator, Command, ReadChain, VerifyPayment
 from x402core.errors import LocalProtocolError, Refusal, RemoteProtocolError
-from x402core.events import Headers, Settlement
+from x402core.events import Headers, Settlement, Unsettled
 from x402core.machines.machine import Finer, ask
 from x402core.schemes.judge import Verified, early, vouched
-from x402core.schemes.remote import settlement_of, verdict_of
+from x402core.schemes.remote import NOT_HERE, settlement_of, verdict_of
 from x402core.values import Millis, Network
 from x402core.wire import facilitator as wire
 
@@ -35,7 +37,9 @@ __all__ = [
     "Facilitators",
     "MakeHeaders",
     "RemoteFacilitator",
+    "amake_headers",
     "facilitator_table",
+    "make_headers",
     "supported",
     "supported_by",
 ]
@@ -62,6 +66,38 @@ class MakeHeaders(Command[Headers]):
     path: str
 
 
+def make_headers(command: MakeHeaders) -> Headers:
+    """Perform :class:`MakeHeaders` without an event loop.
+
+    Raises: LocalProtocolError for headers that only an async driver can wait for, and for what is no headers.
+    """
+    made = command.make(command.path)
+    if inspect.isawaitable(made):
+        if inspect.iscoroutine(made):
+            made.close()
+        raise LocalProtocolError("its headers are made by an async function: use an async client", field="auth")
+    return _checked(made)
+
+
+async def amake_headers(command: MakeHeaders) -> Headers:
+    """Perform :class:`MakeHeaders` under any event loop.  Raises: LocalProtocolError for what is no headers."""
+    made = command.make(command.path)
+    return _checked(await made if inspect.isawaitable(made) else made)
+
+
+def _checked(headers: object) -> Headers:
+    """Return headers as the pairs they should be.  Raises: LocalProtocolError, which does not say what was there."""
+    given = tuple(headers.items()) if isinstance(headers, Mapping) else headers
+    pairs = tuple(given) if isinstance(given, list | tuple) else (None,)
+    if not all(isinstance(pair, tuple) and len(pair) == 2 and all(_is_field(text) for text in pair) for pair in pairs):
+        raise LocalProtocolError('expected pairs of name and value: (("Authorization", "Bearer ..."),)', field="auth")
+    return cast("Headers", pairs)
+
+
+def _is_field(text: object) -> bool:
+    return isinstance(text, str) and text.isascii() and text.isprintable()
+
+
 @dataclass(frozen=True, slots=True, repr=False)
 class RemoteFacilitator:
     """A facilitator: where, how it is to know who asks, seconds to wait for an answer.
@@ -77,7 +113,7 @@ class RemoteFacilitator:
         try:
             parts = urlsplit(self.url)
             sound = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-        except ValueError:
+        except (ValueError, AttributeError):  # no URL, no text
             sound = False
         if not sound or parts.query or parts.fragment:
             raise LocalProtocolError("expected the http:// or https:// base URL of a facilitator", field="url")
@@ -85,12 +121,9 @@ class RemoteFacilitator:
             raise LocalProtocolError("payments go to a facilitator over https, or on this machine", field="url")
         if not self.timeout > 0:
             raise LocalProtocolError("seconds must be above zero", field="timeout")
+        if not callable(self.auth):
+            object.__setattr__(self, "auth", _checked(self.auth))
         object.__setattr__(self, "url", self.url.rstrip("/"))
-
-    @property
-    def is_async(self) -> bool:
-        """True when its headers are made by an async function: only async drivers can ask it."""
-        return inspect.iscoroutinefunction(self.auth)
 
     def __repr__(self) -> str:
         """Show neither path nor headers."""
@@ -120,9 +153,9 @@ class Facilitators:
         return tuple(sorted(self.all, key=lambda one: (one is not first, late.get(one, float("-inf")))))
 
     def asked(self, key: str, one: RemoteFacilitator) -> None:
-        """Note that a settle may have reached a facilitator: it is the one to ask again."""
+        """Note that a settle may have reached a facilitator: the first of them is the one to ask again."""
         with self._lock:
-            self._asked[key] = one
+            self._asked.setdefault(key, one)
             while len(self._asked) > _MOST_KEPT:
                 self._asked.popitem(last=False)
 
@@ -135,7 +168,13 @@ class Facilitators:
 def _call(one: RemoteFacilitator, method: str, path: str, body: bytes = b"") -> Generator[Command[Any], Any, HttpReply]:
     headers: Headers = ()
     if callable(one.auth):
-        headers = yield from ask(MakeHeaders(one.auth, path))
+        try:
+            headers = yield from ask(MakeHeaders(one.auth, path))
+        except LocalProtocolError:
+            raise
+        except Exception as error:  # noqa: BLE001 - the caller's own code: whatever it raises, nothing was sent
+            _log.error("no headers could be made for %s: %s", shown(one.url), type(error).__name__)
+            raise HttpFailed("no headers could be made", sent=False) from None
     else:
         headers = one.auth
     call = HttpCall(method, one.url + path, (*_JSON, *headers), body, one.timeout, _MOST)
@@ -163,24 +202,32 @@ def verify(
     if checked.permit.network in chains:
         block = (yield from ask(ReadChain(checked.permit.network, ()))).number
     body = wire.encode_request(checked.permit, checked.offer)
+    passed: list[Refusal] = []
     for one in group.order(checked.permit.key):
         try:
             reply = yield from _call(one, "POST", wire.VERIFY, body)
             said = wire.decode_verify(_body(reply, one))
-            return vouched(checked, verdict_of(said.valid, said.reason, said.payer, checked, block))
+            verdict = vouched(checked, verdict_of(said.valid, said.reason, said.payer, checked, block))
         except (HttpFailed, FacilitatorUnavailable, RemoteProtocolError) as error:
             _log.warning("%s could not verify: %s", shown(one.url), type(error).__name__)
             group.failed(one)
+            continue
+        if not (isinstance(verdict, Refusal) and verdict.reason in NOT_HERE):
+            return verdict
+        passed.append(verdict)
+    if len(passed) == len(group.all):
+        return passed[0]
     raise FacilitatorUnavailable("no facilitator verified the payment")
 
 
 def settle(command: AskFacilitator, group: Facilitators) -> Generator[Command[Any], Any, Settlement]:
-    """Have a payment settled; go on to the next facilitator only when the one before was not reached at all.
+    """Have a payment settled; go on to the next facilitator only when the one before cannot have done it.
 
     Raises: FacilitatorUnavailable, HttpFailed, RemoteProtocolError without a definite answer.
     """
     record = command.record
     body = wire.encode_request(record.permit, record.offer, record.note)
+    passed: list[Unsettled] = []
     for one in group.order(record.key):
         try:
             reply = yield from _call(one, "POST", wire.SETTLE, body)
@@ -190,8 +237,19 @@ def settle(command: AskFacilitator, group: Facilitators) -> Generator[Command[An
                 group.asked(record.key, one)
                 raise
             continue
-        group.asked(record.key, one)
-        return settlement_of(wire.decode_settle(_body(reply, one)), record)
+        try:
+            told = settlement_of(wire.decode_settle(_body(reply, one)), record)
+        except (FacilitatorUnavailable, RemoteProtocolError) as error:
+            _log.warning("%s did not say what it settled: %s", shown(one.url), type(error).__name__)
+            group.failed(one)
+            group.asked(record.key, one)
+            raise
+        if not (isinstance(told, Unsettled) and told.reason in NOT_HERE):
+            group.asked(record.key, one)
+            return told
+        passed.append(told)
+    if len(passed) == len(group.all):
+        return passed[0]
     raise FacilitatorUnavailable("no facilitator could be reached")
 
 

@@ -78,6 +78,8 @@ def anywhere(where: Where, make: _Make[R], sight: Callable[[R], Sight] | None = 
     """
     if isinstance(where, Endpoint) or len(where.endpoints) == 1:
         endpoint = where if isinstance(where, Endpoint) else where.endpoints[0]
+        if isinstance(where, Nodes):
+            yield from prove(where, endpoint)
         return (yield from make(endpoint))
     waiting, late, trouble = list(where.in_order), list[tuple[int, R]](), list[RpcError]()
     while waiting:

@@ -6,9 +6,8 @@ from collections.abc import Callable, Generator
 from dataclasses import replace
 from typing import Any
 
-from x402bind.chain.errors import NodeError, NodeErrorKind
 from x402core.commands import CheckSignIn, Command, ReadChain, VerifyPayment
-from x402core.errors import Reason, Refusal
+from x402core.errors import Refusal
 from x402core.ledger import SignedIn
 from x402core.machines.machine import Finer, ask
 from x402core.schemes.judge import Verified, early, judge, plan
@@ -23,12 +22,7 @@ def verify(command: VerifyPayment, clock: Callable[[], Millis]) -> Generator[Com
     refusal = early(checked, clock())
     if refusal is not None:
         return refusal
-    try:
-        facts = yield from ask(ReadChain(checked.permit.network, plan(checked)))
-    except NodeError as error:
-        if error.kind is NodeErrorKind.NOT_A_CONTRACT:  # the chain's definite word, and the payment's fault
-            return Refusal(Reason.NOT_A_CONTRACT, "a contract that this payment needs is not there")
-        raise
+    facts = yield from ask(ReadChain(checked.permit.network, plan(checked)))
     return judge(checked, facts, clock())
 
 

@@ -8,6 +8,8 @@ Rules:
 
 * An answer that was lost counts as settled until the opposite is known: from then on a refusal is doubted, because "already
   used" is what a facilitator says of the payment it settled a moment ago.  The chain is asked, where one is configured.
+* What may mean "somebody else executed it" (its nonce is used, its transaction failed) is taken to the chain too: anybody may
+  submit a permit, and paid is paid, whoever did it.
 * Where policy asks for proof, a facilitator's success is believed when the token contract, asked, says so too; not before.
   (A delegation leaves nothing to ask the chain about; there the facilitator's word is all there is.)
 * After the permit's end and a grace nothing can settle it any more; without a chain to ask, that is all that can be known.
@@ -20,7 +22,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import auto
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 from x402core.commands import (
     AskFacilitator,
@@ -94,6 +96,7 @@ class RemoteInput(Input):
     SETTLED_UNPROVED = auto()
     REFUSED = auto()
     REFUSED_DOUBTED = auto()
+    REFUSED_FAILED = auto()
     PENDING = auto()
     TICK = auto()
     EXPIRED = auto()
@@ -101,16 +104,20 @@ class RemoteInput(Input):
     USED = auto()
     UNUSED_FOR_GOOD = auto()
     UNUSED_YET = auto()
+    UNUSED_REFUSED = auto()
     FAILED = auto()
 
 
 S, I = RemoteState, RemoteInput  # noqa: E741
 
+_USED: Final = (Reason.NONCE_USED, Reason.PERMIT2_NONCE, Reason.PERMIT_NONCE)
+"""Refusals that say the permit was executed, or cancelled: perhaps a moment ago, and for this very payment."""
+
 
 class RemoteSettlement(Machine[RemoteState, RemoteInput]):
     """One settlement by a facilitator; begin with ``Settle(proof)`` or ``Resume(record)``.  It is never cancelled."""
 
-    __slots__ = ("asks", "doubted", "failed", "policy", "record", "told")
+    __slots__ = ("asks", "doubted", "failed", "policy", "record", "refused", "told")
 
     TABLE: ClassVar[tuple[Row, ...]] = (
         Row(S.NEW, I.BEGIN, S.RECORDING, "do_record", (PersistIntent,)),
@@ -127,6 +134,7 @@ class RemoteSettlement(Machine[RemoteState, RemoteInput]):
         Row(S.ASKING, I.SETTLED_UNPROVED, S.CLOSING, "do_ask_for_proof", (ReadChain,)),
         Row(S.ASKING, I.REFUSED, S.VOID, "do_void_refused", (PersistOutcome, Report)),
         Row(S.ASKING, I.REFUSED_DOUBTED, S.CLOSING, "do_ask_contract", (ReadChain,)),
+        Row(S.ASKING, I.REFUSED_FAILED, S.CLOSING, "do_ask_who_else", (ReadChain,)),
         Row(S.ASKING, I.PENDING, S.RESTING, "do_rest", (WakeAt,)),
         Row(S.ASKING, I.FAILED, S.RESTING, "do_rest_lost", (WakeAt,)),
         Row(S.RESTING, I.TICK, S.ASKING, "do_ask_again", (AskFacilitator,)),
@@ -135,6 +143,7 @@ class RemoteSettlement(Machine[RemoteState, RemoteInput]):
         Row(S.CLOSING, I.USED, S.CONFIRMED, "do_confirm", (PersistOutcome, Report)),
         Row(S.CLOSING, I.UNUSED_FOR_GOOD, S.VOID, "do_void", (PersistOutcome, Report)),
         Row(S.CLOSING, I.UNUSED_YET, S.RESTING, "do_rest", (WakeAt,)),
+        Row(S.CLOSING, I.UNUSED_REFUSED, S.VOID, "do_void_refused", (PersistOutcome, Report)),
         Row(S.CLOSING, I.FAILED, S.RESTING, "do_rest", (WakeAt,)),
     )
     START = S.NEW
@@ -158,6 +167,7 @@ class RemoteSettlement(Machine[RemoteState, RemoteInput]):
         self.policy = policy
         self.record: SettlementRecord | None = None
         self.doubted = False  # an answer was lost, or the facilitator said that it is at work: a refusal may be of its own
+        self.refused: Unsettled | None = None  # a refusal that stands unless the chain knows better
         self.told: tuple[Hash32, ...] = ()
         self.failed: TxReceipt | None = None  # as of the local machine: bad news never comes early here
         self.asks = 0
@@ -197,10 +207,12 @@ class RemoteSettlement(Machine[RemoteState, RemoteInput]):
             case Settled():
                 prove = self.policy.prove and self._record.offer.method is not Method.ERC7710
                 return (I.SETTLED_UNPROVED if prove else I.SETTLED), settlement
+            case Unsettled(final=True) if self.policy.chain and (self.doubted or settlement.reason in _USED):
+                return I.REFUSED_DOUBTED, settlement
+            case Unsettled(final=True, reason=Reason.TRANSACTION_FAILED) if self.policy.chain:
+                return I.REFUSED_FAILED, settlement
             case Unsettled(final=True) if not self.doubted:
                 return I.REFUSED, settlement
-            case Unsettled(final=True) if self.policy.chain:
-                return I.REFUSED_DOUBTED, settlement
             case _:
                 return I.PENDING, settlement
 
@@ -218,6 +230,8 @@ class RemoteSettlement(Machine[RemoteState, RemoteInput]):
         if closing is Closing.USED and proof is not None and deep:
             return I.USED, _settled(record, proof.transaction, proof.block)
         over = closing is Closing.UNUSED_FINAL or (closing is Closing.CANCELLED and deep)
+        if self.refused is not None and closing is not Closing.USED:
+            return I.UNUSED_REFUSED, self.refused
         return (I.UNUSED_FOR_GOOD if over else I.UNUSED_YET), None
 
     # -------------------------------------------------------------------------------------------------------- actions
@@ -264,8 +278,15 @@ class RemoteSettlement(Machine[RemoteState, RemoteInput]):
         self.told = (settled.transaction,)
         return self.do_ask_contract(None, now)
 
+    def do_ask_who_else(self, refused: Unsettled, now: Millis) -> Commands:
+        """Ask the token contract whether somebody else was faster; if not, the refusal stands."""
+        commands = self.do_ask_contract(None, now)
+        self.refused = refused
+        return commands
+
     def do_ask_contract(self, _data: object, _now: Millis) -> Commands:
         """Ask the token contract what became of the permit."""
+        self.refused = None
         record = self._record
         return (ReadChain(record.permit.network, of(record.offer).closing(record.permit, record.offer, record.since)),)
 

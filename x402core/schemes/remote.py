@@ -16,7 +16,7 @@ from x402core.values import Address, Hash32, parse_hash32
 
 from .judge import Checked, Verdict
 
-__all__ = ["reason_of", "settlement_of", "verdict_of"]
+__all__ = ["NOT_HERE", "reason_of", "settlement_of", "verdict_of"]
 
 _SPELLINGS: Final[Mapping[str, Reason]] = {
     **{str(reason): reason for reason in Reason},
@@ -36,6 +36,15 @@ _SPELLINGS: Final[Mapping[str, Reason]] = {
 }
 _THEIRS: Final = (Reason.UNEXPECTED_VERIFY_ERROR, Reason.UNEXPECTED_SETTLE_ERROR, Reason.UNAVAILABLE)
 """Reasons that speak of the facilitator's trouble, not of the payment."""
+
+NOT_HERE: Final = (
+    Reason.INVALID_NETWORK,
+    Reason.UNSUPPORTED_SCHEME,
+    Reason.ASSET_NOT_ALLOWED,
+    Reason.PAYEE_NOT_ALLOWED,
+    Reason.UPTO_FACILITATOR,
+)
+"""Refusals that speak of whom a facilitator serves: another one may well settle the same payment."""
 
 
 def reason_of(code: str, otherwise: Reason) -> Reason:
@@ -80,4 +89,6 @@ def settlement_of(receipt: Receipt, record: SettlementRecord) -> Settlement:
         return Pending(permit.network, permit.payer, transactions)
     if reason in _THEIRS:
         raise RemoteProtocolError("the facilitator is in trouble", pointer="/errorReason", source="settle")
+    if transactions and receipt.reason not in _SPELLINGS:  # a transaction under way, and a word for it nobody has recorded
+        return Pending(permit.network, permit.payer, transactions)
     return Unsettled(reason, permit.network, permit.payer, transactions)
