@@ -9,7 +9,6 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -56,11 +55,10 @@ def unmoved(desk: Desk, sale: Sale) -> Iterator[None]:
 
 def body_of(sale: Sale, version: int, **changed: Any) -> Document:
     """Return a request for a payment, truly signed for what was changed of it."""
-    body = request(sale.permit, sale.offer) if not changed else None
-    if body is None:
-        body = request(sale.permit, sale.offer)
+    body = request(sale.permit, sale.offer)
+    if changed:
         body["paymentPayload"]["payload"] = _payload(sale, **changed)
-    return deepcopy(body) if version == 2 else request_v1(body)
+    return body if version == 2 else request_v1(body)
 
 
 def _payload(sale: Sale, **changed: Any) -> Document:
@@ -187,14 +185,14 @@ TAMPERED: dict[str, tuple[Callable[[Document], None], tuple[Reason, ...]]] = {
 
 
 @paths
-@both
-@pytest.mark.parametrize("row", TAMPERED)
+@pytest.mark.parametrize(
+    ("version", "row"),
+    [(2, row) for row in TAMPERED] + [(1, row) for row in TAMPERED if not row.startswith("accepted")],  # v1 accepts nothing
+)
 @pytest.mark.usefixtures("unmoved")
 def test_what_was_tampered_with_is_refused_by_name(desk: Desk, sale: Sale, row: str, version: int, path: str) -> None:
     """Row "tampered amount/payTo/asset/network/scheme/domain/timeout"."""
     edit, reasons = TAMPERED[row]
-    if version == 1 and row.startswith("accepted"):
-        pytest.skip("a payment of v1 does not say what it accepts")
     body = body_of(sale, version)
     if version == 1 and row in ("requirements.amount", "requirements.network"):
         edit = {

@@ -16,7 +16,6 @@ from typing import Any
 import anyio
 import httpx
 import pytest
-from starlette.middleware.cors import CORSMiddleware
 
 from tests.odd_payments import AMOUNTS, SIGNATURES, STRUCTURES, TIMES, VALUES, Document, Odd, document, signed, text
 from tests.servers.visitor import visit
@@ -381,37 +380,3 @@ def test_nothing_of_the_request_is_reflected_in_the_402(shop: Shop, headers: dic
     assert answer.status_code == 402
     assert not any(word in whole for word in ("evil", "<script", "gopher", "a=b"))
     assert json.loads(terms)["resource"]["url"] == shop.paid
-
-
-def test_a_browser_may_read_the_terms_and_cors_is_the_applications(shop: Shop) -> None:
-    """Row "CORS preflight" (was: 405, PAYMENT-* not exposed): exposed by us; a CORS layer stands outside, as with any API."""
-    exposed = get(shop).headers["Access-Control-Expose-Headers"]
-    assert {v2.PAYMENT_REQUIRED, v2.PAYMENT_RESPONSE, v1.X_PAYMENT_RESPONSE} <= set(exposed.split(", "))
-    app = CORSMiddleware(shop.app, allow_origins=["*"], allow_headers=[v2.PAYMENT_SIGNATURE])  # type: ignore[arg-type]
-    asked = {
-        "Origin": "http://a.test",
-        "Access-Control-Request-Method": "GET",
-        "Access-Control-Request-Headers": "payment-signature",
-    }
-
-    async def go() -> None:
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://shop.test") as browser:
-            assert (await browser.options("/paid", headers=asked)).status_code == 200
-            assert (await browser.get("/paid", headers={"Origin": "http://a.test"})).headers[
-                "Access-Control-Allow-Origin"
-            ] == "*"
-
-    anyio.run(go)
-
-
-def test_the_402_says_in_its_body_too_what_to_do(shop: Shop) -> None:
-    """Row "402 body" (was: {})."""
-    answer = get(shop)
-    assert answer.status_code == 402
-    assert answer.headers.get_list("Content-Type") == ["application/json"]  # was, on Flask: twice
-    body = answer.json()
-    assert (body["x402Version"], body["accepts"][0]["maxAmountRequired"], body["accepts"][0]["payTo"].lower()) == (
-        1,
-        str(PRICE),
-        shop.pay_to,
-    )

@@ -16,6 +16,7 @@ from typing import Any
 import anyio
 import httpx
 import pytest
+from starlette.middleware.cors import CORSMiddleware
 
 from tests.lying_facilitator import SECRET
 from tests.odd_shop import QUICK, App, Feed, at_once, broadcast, everything, get, receipt, selling
@@ -24,7 +25,7 @@ from tests.shop import PRICE, Ground, Shop, TroubledNode, on_devnet, until
 from x402bind.settler import now_millis
 from x402core.errors import Reason
 from x402core.values import Millis
-from x402core.wire import v2
+from x402core.wire import v1, v2
 
 
 @pytest.fixture(scope="module")
@@ -282,3 +283,33 @@ def test_a_body_of_64_megabytes_is_never_in_memory(ground: Ground, tmp_path: Pat
     assert (got[0], got[1] >= 64 << 20, shop.earned) == (status, status == 200, PRICE if status == 200 else 0)
     assert peak[0] < 16 << 20
     shop.seller.ledger.close()
+
+
+# ---------------------------------------------------------------------------------------------------- browsers, and people
+
+
+def test_a_browser_may_read_the_terms_and_cors_is_the_applications(ground: Ground, tmp_path: Path) -> None:
+    """Row "CORS preflight" (was: 405, PAYMENT-* not exposed): exposed by us; a CORS layer stands outside, as with any API."""
+    asked = {"Origin": "http://a.test", "Access-Control-Request-Method": "GET"}
+    asked["Access-Control-Request-Headers"] = "payment-signature"
+    with selling(ground, tmp_path) as shop:
+        exposed = get(shop.paid, {}).headers["Access-Control-Expose-Headers"]
+        assert {v2.PAYMENT_REQUIRED, v2.PAYMENT_RESPONSE, v1.X_PAYMENT_RESPONSE} <= set(exposed.split(", "))
+        app: Any = CORSMiddleware(shop.app, allow_origins=["*"], allow_headers=[v2.PAYMENT_SIGNATURE])  # type: ignore[arg-type]
+
+        async def go() -> None:
+            async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://shop.test") as browser:
+                assert (await browser.options("/paid", headers=asked)).status_code == 200
+                answer = await browser.get("/paid", headers={"Origin": "http://a.test"})
+                assert (answer.status_code, answer.headers["Access-Control-Allow-Origin"]) == (402, "*")
+
+        anyio.run(go)
+
+
+def test_the_402_says_in_its_body_too_what_to_do(ground: Ground, tmp_path: Path) -> None:
+    """Row "402 body" (was: {}); every 402 has one Content-Type (was, on Flask: two)."""
+    with selling(ground, tmp_path) as shop:
+        answer = get(shop.paid, {})
+        assert (answer.status_code, answer.headers.get_list("Content-Type")) == (402, ["application/json"])
+        (offer,) = answer.json()["accepts"]
+        assert (offer["maxAmountRequired"], offer["payTo"].lower()) == (str(PRICE), shop.pay_to)

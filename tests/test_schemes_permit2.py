@@ -537,3 +537,10 @@ def test_a_permit_that_was_never_used(offer: Offer) -> None:
     assert closed(permit, offer, 0, failed=failed) == (Closing.UNUSED_RETRY, None)
     assert closed(permit, offer, 0, failed=failed, now=permit.deadline + 1) == (Closing.UNUSED_FINAL, None)
     assert closed(permit, offer, ~USED & (2**256 - 1)) == (Closing.UNUSED_YET, None)
+
+
+def test_the_selectors_written_out_are_those_of_their_functions() -> None:
+    from x402core.schemes import eip3009, sponsorship
+
+    assert abi.selector(eip3009._TRANSFER_WITH) == eip3009._SELECTOR
+    assert abi.selector("approve(address,uint256)") == sponsorship._APPROVE

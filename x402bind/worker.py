@@ -151,11 +151,13 @@ class Worker(ABC):
         if job is None:
             self._woken.set()
         with anyio.move_on_after(self.patience):
-            while job is None and (record := await self._known(command.key)).outcome is None:
+            while (await self._known(command.key)).outcome is None:
                 job = self._jobs.get(command.key)
+                if job is not None:
+                    await job.news.wait()
+                    if job.outcome is not None or job.machine.failed is not None:
+                        break  # else another worker has its lease: the journal will tell
                 await anyio.sleep(0.05)
-            if job is not None:
-                await job.news.wait()
         record = await self._known(command.key)
         if record.outcome is not None or job is None or job.machine.record is None:
             return record.outcome or Pending(record.permit.network, record.permit.payer, record.hashes)

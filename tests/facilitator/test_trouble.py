@@ -14,10 +14,13 @@ import pytest
 from tests.contracts.accounts import SmartWallet
 from tests.facilitator.desk import Desk, Sale, Town, request
 from tests.shop import FUNDS, NETWORK, PRICE, Ground, TroubledNode, fresh, offer_of, until
+from x402bind.chain.devnet.keys import DEV_KEYS
+from x402bind.chain.devnet.token import place
 from x402bind.facilitator.quota import Quota, QuotaBook
 from x402core.commands import AdmitPayer
 from x402core.errors import LocalProtocolError
 from x402core.events import Method
+from x402core.evm.abi import encode_call
 from x402core.evm.secp256k1 import sign
 from x402core.schemes import of
 from x402core.values import Address, Hash32, Millis, Network, Seconds
@@ -135,11 +138,18 @@ def test_another_asset_is_not_served(desk: Desk, ground: Ground) -> None:
 
 
 def test_any_asset_is_served_when_that_is_wanted(ground: Ground, tmp_path: Path) -> None:
-    sale = Sale(ground)
-    offer = replace(sale.offer, asset=fresh().address)
-    with Desk(ground, tmp_path, assets=None) as desk:
-        assert refused(desk, request(replace(sale.permit, asset=offer.asset), offer)) != "asset_not_allowed"
-        assert desk.settle(sale.body)["success"] is True
+    assert ground.devnet is not None
+    token = place(ground.devnet.chain, fresh().address)
+    payer = ground.payer(0)
+    ground.rpc.must(DEV_KEYS[0], token.address, encode_call("mint(address,uint256)", payer.address, FUNDS))
+    offer = replace(offer_of(Method.EIP3009, fresh().address), asset=token.address, spender=None)
+    body = request(payer.permit(offer, ground), offer)
+    with Desk(ground, tmp_path) as desk:
+        assert refused(desk, body) == "asset_not_allowed"
+    (tmp_path / "any").mkdir()
+    with Desk(ground, tmp_path / "any", assets=None) as desk:
+        assert desk.settle(body)["success"] is True
+        assert ground.rpc.balance(token.address, Address(offer.pay_to)) == PRICE
 
 
 def test_only_some_payees_are_served(ground: Ground, tmp_path: Path) -> None:

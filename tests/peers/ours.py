@@ -145,7 +145,7 @@ class OurServer(Served):
             how = {"key": SELF_KEY, "rpc": {"base-sepolia": ground.url}, **how}
         factory = place_all(ground.rpc).factory
         self.seller = Seller(ledger=self.ledger, pay_to=self.pay_to, url=self.origin, factories=(factory,), **how)
-        anyio.run(self.seller.prepare)
+        anyio.run(self.seller.prepare)  # in another event loop than the server's, as a module that makes its app does
         account = self.seller.signer.address if self.seller.signer else self.seller._kinds[NETWORK]
         self.gate = PaymentMiddleware(self.handlers, self.seller, self._prices(account), upto=UPTO)
         for path, extensions in SPONSORED.items():  # one way of sponsoring only, so that a row says which was taken

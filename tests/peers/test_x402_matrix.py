@@ -208,7 +208,7 @@ def test_hostile_an_empty_wallet_costs_us_no_transaction(town: Town, method: str
 @pytest.mark.parametrize("method", ["eip3009", "permit2"])
 def test_a_slow_chain_is_pending_with_the_hash_and_then_settled(town: Town, method: str) -> None:
     ground, settler = town.ground, dev_accounts()[3]
-    with ours.OurFacilitator(ground, key=DEV_KEYS[3], patience=0.5) as facilitator:
+    with ours.OurFacilitator(ground, key=DEV_KEYS[3], patience=1.0) as facilitator:
         payment = Payment.signed(ground, method, settler)
         sent = ground.sent_by(settler)
         with ground.automine_off():
@@ -232,7 +232,7 @@ def test_a_slow_chain_is_no_refusal_to_our_server_s_payer(town: Town, remote: bo
         if remote:
             facilitator = ours.OurFacilitator(ground, key=DEV_KEYS[3], patience=0.2)
             url, how = stack.enter_context(facilitator).url, {}
-        server = stack.enter_context(ours.OurServer(ground, url, patience=0.8, **how))
+        server = stack.enter_context(ours.OurServer(ground, url, patience=2.0, **how))
         paying, wire = stack.enter_context(client(payer.purse(ground, resend=0)))
         with ground.automine_off():
             slow = paying.get(server.url("/eip3009"))
@@ -248,7 +248,7 @@ def test_hostile_a_settlement_that_moved_nothing_serves_nobody(path: str) -> Non
     """Where the proxies are not deployed the official facilitator says that it has settled (see the baseline)."""
     with on_anvil() as ground, OfficialFacilitator(ground) as facilitator:
         place_all(ground.rpc)
-        with ours.OurProvingServer(ground, facilitator.url, patience=0.8) as server:
+        with ours.OurProvingServer(ground, facilitator.url, patience=2.0) as server:
             for proxy in (EXACT_PROXY, UPTO_PROXY):
                 ground.rpc("anvil_setCode", proxy, "0x")
             payer = account(ground, Row("", "", "", 2, path[1:]))

@@ -68,7 +68,7 @@ def test_a_request_of_version_1(settle: bool) -> None:
 def test_what_we_ask_is_what_we_read(paid: tuple[Offer, Permit], extensions: dict[str, Json]) -> None:
     offer, permit = paid
     asked = replace(offer, amount=permit.amount)
-    note = facilitator.encode_note(Payment(permit, offer, Resource("https://a.example/b"), extensions))
+    note = v2.encode_note(Payment(permit, offer, Resource("https://a.example/b"), extensions))
     found = facilitator.decode_request(facilitator.encode_request(permit, asked, note), settle=False)
     assert (found.payment.permit, found.offer, found.refusal) == (permit, asked, None)
     assert found.payment.resource == Resource("https://a.example/b")
@@ -89,9 +89,9 @@ def test_a_permit_of_the_token_flow_is_asked_about_in_our_own_method() -> None:
 
 def test_a_note_leaves_the_identifier_out() -> None:
     extensions = identifier.identified({**identifier.advertised(), "x": 1}, "pay_0123456789abcdef")
-    note = facilitator.encode_note(Payment(samples.PERMIT_3009, extensions=extensions))
+    note = v2.encode_note(Payment(samples.PERMIT_3009, extensions=extensions))
     assert json.loads(note) == {"extensions": {"x": 1}}
-    assert facilitator.encode_note(Payment(samples.PERMIT_3009)) == b"{}"
+    assert v2.encode_note(Payment(samples.PERMIT_3009)) == b"{}"
     with pytest.raises(RemoteProtocolError, match="note"):
         facilitator.encode_request(samples.PERMIT_3009, samples.V2_OFFER, b"[]")
 

@@ -20,7 +20,6 @@ from x402core.schemes.wallets import SignedBy
 from x402core.values import Millis, Seconds, seconds
 from x402core.wire import identifier, v1, v2
 from x402core.wire.extensions import echo_problem
-from x402core.wire.facilitator import encode_note
 from x402core.wire.headers import single
 from x402core.wire.json import Json, Writable
 
@@ -75,7 +74,7 @@ def _second(head: RequestHead, text: str, terms: Terms, now: Millis) -> Arrived 
     if isinstance(checked, Refusal):
         return checked
     scoped = "" if name is None else f"{payment.permit.payer}/{name}"
-    note = encode_note(payment) if terms.forward else b""
+    note = v2.encode_note(payment) if terms.forward else b""
     return Arrived(checked, fingerprint(head, text), scoped, Dialect.V2, note)
 
 

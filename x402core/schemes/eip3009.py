@@ -36,7 +36,7 @@ AUTHORIZATION_USED: Final = Hash32("0x98de503528ee59b575ef0c0a2576a82497bfc029a5
 AUTHORIZATION_CANCELED: Final = Hash32("0x1cdd46ff242716cdaa72d159d339a485b3438398348d68f09d7c8c0a59353d81")
 _TRANSFER_WITH: Final = "transferWithAuthorization(address,address,uint256,uint256,uint256,bytes32,uint8,bytes32,bytes32)"
 _TRANSFER_WITH_BYTES: Final = "transferWithAuthorization(address,address,uint256,uint256,uint256,bytes32,bytes)"
-_SELECTOR: Final = abi.selector(_TRANSFER_WITH)
+_SELECTOR: Final = bytes.fromhex("e3ee160e")  # of _TRANSFER_WITH (x402.md 2.0)
 _PAD: Final = bytes(12)
 _GAS: Final = 300_000  # real FiatTokenV2_2: 85.7k, 102.8k for a payee's first coin (measurements.md 5); a wallet's check
 
@@ -121,18 +121,18 @@ class Eip3009:
     def judge(
         self, permit: Eip3009Permit, offer: Offer, by: SignedBy, facts: Facts, reads: tuple[Read[Any], ...]
     ) -> Refusal | None:
-        """Refuse a used authorization, a poor payer, and whatever else the token itself refuses."""
+        """Refuse a used authorization, a stranger's signature, a poor payer, and whatever else the token itself refuses."""
         used, balance, simulated, *more = (facts.of(read) for read in reads[:4])
         if used:
             return Refusal(Reason.NONCE_USED, "this authorization was already used or cancelled")
-        if balance < permit.amount:
-            return Refusal(Reason.INSUFFICIENT_FUNDS, "the payer's balance is below the amount")
         if by is not SignedBy.KEY:
             digest = self.digest(permit, offer)
             if (wrong := refuse_signature(by, permit.payer, digest, permit.signature, facts)) is not None:
                 return wrong
             if by is SignedBy.UNDEPLOYED and not facts.of(CodeAt(permit.payer)):
                 simulated = more[0]
+        if balance < permit.amount:
+            return Refusal(Reason.INSUFFICIENT_FUNDS, "the payer's balance is below the amount")
         if not simulated.ok:
             return Refusal(Reason.SIMULATION_FAILED, "the token refuses this authorization")
         return None

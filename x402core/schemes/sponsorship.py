@@ -23,7 +23,7 @@ from .wallets import SignedBy
 
 __all__ = ["plan_sponsor", "refuse_sponsor", "refuse_sponsor_late", "refuse_unready"]
 
-_APPROVE: Final = abi.selector("approve(address,uint256)")
+_APPROVE: Final = bytes.fromhex("095ea7b3")  # approve(address,uint256)
 
 
 @dataclass(frozen=True, slots=True)

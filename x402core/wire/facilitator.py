@@ -21,7 +21,7 @@ from x402core.evm.address import checksum
 from x402core.registry import KNOWN, Registry
 from x402core.values import Address, Amount, Millis, Network, parse_address
 
-from . import bazaar, builder_code, identifier, sponsoring, v1, v2
+from . import bazaar, builder_code, sponsoring, v1, v2
 from .extensions import EXTENSION_RESPONSES, encode_responses
 from .json import Fields, Json, Writable, dumps, loads
 from .payloads import decode_payload
@@ -42,7 +42,6 @@ __all__ = [
     "decode_settle",
     "decode_supported",
     "decode_verify",
-    "encode_note",
     "encode_refusal",
     "encode_request",
     "encode_settled",
@@ -91,15 +90,21 @@ def decode_request(body: bytes, *, settle: bool, registry: Registry = KNOWN) -> 
     UNSUPPORTED_SCHEME or INVALID_NETWORK for requirements not spoken here.  Source: x402.md 1.5, 2.4.
     """
     fields = Fields(loads(body, most=_MOST), "", "body")
-    version = fields.integer("x402Version")
+    version = _version(fields)
     if version not in (v1.VERSION, v2.VERSION):
         raise _bad_version(fields, f"expected the number {v1.VERSION} or {v2.VERSION}")
     payload, requirements = fields.object("paymentPayload"), fields.object("paymentRequirements")
-    if payload.integer("x402Version") != version:
+    if _version(payload) != version:
         raise _bad_version(payload, f"not the request's version, {version}")
     read = _read_v1 if version == v1.VERSION else _read_v2
     ask = read(payload, requirements, registry, settle)
     return _listed(ask, payload, requirements) if settle and ask.refusal is None else ask
+
+
+def _version(fields: Fields) -> int | None:
+    """Return the version an object says it is of, None for what is no whole number."""
+    version = fields.document.get("x402Version")
+    return version if isinstance(version, int) and not isinstance(version, bool) else None
 
 
 def _bad_version(fields: Fields, why: str) -> RemoteProtocolError:
@@ -229,20 +234,11 @@ def _reply(document: _Object, headers: Headers = ()) -> Reply:
 # --- the asker's side ------------------------------------------------------------------------------------------------
 
 
-def encode_note(payment: Payment) -> bytes:
-    """Return what a payment says besides its permit, for :func:`encode_request`: its resource and its extensions.
-
-    All but its identifier, which makes it tellable from a copy (x402.md 3.5): that is between the payer and us.
-    """
-    kept = {key: value for key, value in payment.extensions.items() if key != identifier.KEY}
-    return dumps(v2.context_document(payment.resource, kept))
-
-
 def encode_request(permit: Permit, offer: Offer, note: bytes = b"") -> bytes:
     """Write the body of a POST to ``/verify`` or ``/settle``, for an offer of any dialect, in x402 v2.
 
     What was accepted is the permit's amount, what is required the offer's: for ``upto`` the charge (x402.md 2.4).  ``note`` is
-    of :func:`encode_note`'s making.
+    of :func:`~x402core.wire.v2.encode_note`'s making.
 
     Raises: LocalProtocolError for what v2 has no word for, RemoteProtocolError for another note.
     """

@@ -19,8 +19,9 @@ from x402core.events import Challenge, Dialect, Erc7710Permit, Offer, Payment, P
 from x402core.evm.address import checksum
 from x402core.values import parse_address, parse_amount, parse_hash32, parse_network
 
+from . import identifier
 from .headers import decode_header, encode_header
-from .json import Fields, Json, Writable
+from .json import Fields, Json, Writable, dumps
 from .payloads import decode_payload, encode_payload
 from .requirements import EXACT, SPOKEN, UPTO, encode_offer, foreign, printable, read_offer
 from .sponsoring import decode_sponsorship, encode_sponsorship
@@ -38,6 +39,7 @@ __all__ = [
     "decode_payment",
     "decode_receipt",
     "encode_challenge",
+    "encode_note",
     "encode_offer",
     "encode_payment",
     "encode_receipt",
@@ -133,6 +135,15 @@ def context_document(resource: Resource | None, extensions: Mapping[str, Json]) 
 def read_context(fields: Fields) -> tuple[Resource | None, Mapping[str, Json]]:
     """Read those members.  Raises: RemoteProtocolError, with the pointer of the member at fault."""
     return _read_resource(fields), _read_extensions(fields)
+
+
+def encode_note(payment: Payment) -> bytes:
+    """Return what a payment says besides its permit, to tell a facilitator later: its resource and its extensions.
+
+    All but its identifier, which makes it tellable from a copy (x402.md 3.5): that is between the payer and us.
+    """
+    kept = {key: value for key, value in payment.extensions.items() if key != identifier.KEY}
+    return dumps(context_document(payment.resource, kept))
 
 
 def _resource(resource: Resource) -> _Object:
