@@ -1,8 +1,8 @@
 """What ``x402 serve`` puts behind its price: a reverse proxy to any HTTP service, or an echo where there is none.
 
 Both are plain ASGI applications; they know of payments only what the middleware leaves in ``scope["x402"]``.  The service
-behind learns who paid from ``X-402-Payer``, ``X-402-Payment`` and ``X-402-Amount``, which a client can therefore not send; permits and
-access tokens are not passed on, as they are as good as money.
+behind learns who paid from ``X-402-Payer``, ``X-402-Payment`` and ``X-402-Amount``, which a client can therefore not send;
+permits and access tokens are not passed on, as they are as good as money.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from x402core.events import Payer
 __all__ = ["Proxy", "echo"]
 
 _HOP: Final = frozenset(
-    b"connection keep-alive proxy-authenticate proxy-authorization te trailer transfer-encoding upgrade host content-length".split()
+    b"connection keep-alive proxy-authenticate proxy-authorization te trailer transfer-encoding upgrade".split()
+    + b"host content-length".split()
 )
 _MONEY: Final = frozenset((b"payment-signature", b"x-payment", b"sign-in-with-x"))
 _OURS: Final = b"x-402-"
