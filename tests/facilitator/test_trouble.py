@@ -147,11 +147,11 @@ def test_any_asset_is_served_when_that_is_wanted(ground: Ground, tmp_path: Path)
     with Desk(ground, tmp_path) as desk:
         assert refused(desk, body) == "asset_not_allowed"
     (tmp_path / "any").mkdir()
+    nothing = replace(offer, asset=fresh().address)
     with Desk(ground, tmp_path / "any", assets=None) as desk:
+        assert refused(desk, request(payer.permit(nothing, ground), nothing)) == "asset_not_deployed_contract"
         assert desk.settle(body)["success"] is True
         assert ground.rpc.balance(token.address, Address(offer.pay_to)) == PRICE
-        nothing = replace(offer, asset=fresh().address)
-        assert refused(desk, request(payer.permit(nothing, ground), nothing)) == "asset_not_deployed_contract"
 
 
 def test_only_some_payees_are_served(ground: Ground, tmp_path: Path) -> None:
