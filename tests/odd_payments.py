@@ -54,12 +54,16 @@ def signed(payer: Payer, offer: Offer, ground: Ground, **changed: Any) -> Eip300
 
 @dataclass(frozen=True)
 class Odd:
-    """A row: what is edited, and what has to be said to it.  ``at`` is the member at fault, where the bytes are."""
+    """A row: what is edited, and what has to be said to it.
+
+    ``at`` is the member at fault, where the bytes are; ``why`` is what the sentence for people says, where that shows who judged.
+    """
 
     row: str
     edit: Callable[[Document], object]
     reason: Reason = Reason.INVALID_PAYLOAD
     at: str | None = None
+    why: str = ""
 
     @property
     def status(self) -> int:
@@ -130,8 +134,8 @@ SIGNATURES: Final = [
     ),
     Odd("signature of 9000 bytes", _put(SIGNATURE, "0x" + "11" * 9000), at=SIGNATURE),
     Odd("signature of 66 bytes", _signature(lambda s: s + b"\0"), Reason.SIGNATURE),
-    Odd("signature with a high s", _signature(_high), Reason.SIGNATURE),
-    Odd("signature with v of 0 or 1", _signature(lambda s: s[:64] + bytes([s[64] - 27])), Reason.SIGNATURE),
+    Odd("signature with a high s", _signature(_high), Reason.SIGNATURE, why="half the group order"),
+    Odd("signature with v of 0 or 1", _signature(lambda s: s[:64] + bytes([s[64] - 27])), Reason.SIGNATURE, why="v must be"),
     Odd("signature with v of 29", _signature(lambda s: s[:64] + b"\x1d"), Reason.SIGNATURE),
     Odd("signature with the other v", _signature(lambda s: s[:64] + bytes([55 - s[64]])), Reason.SIGNATURE),
     Odd("signature of zeros", _signature(lambda s: bytes(65)), Reason.SIGNATURE),

@@ -17,9 +17,13 @@ from dataclasses import dataclass, replace
 
 from tests.table_rules import Impossible, Monitor, demand
 from x402core.commands import (
+    AdmitPayer,
     AllocateTxNumbers,
     ApprovePayment,
+    AskFacilitator,
+    AwaitSettlement,
     Broadcast,
+    CatalogResource,
     ClaimPayment,
     CommitClaim,
     FillTxNumbers,
@@ -44,10 +48,12 @@ from x402core.commands import (
     StoreToken,
 )
 from x402core.machines.client import ClientInput, ClientState
+from x402core.machines.facilitator import FacilitatorInput, FacilitatorState
 from x402core.machines.machine import Row
+from x402core.machines.remote import RemoteInput, RemoteState
 from x402core.machines.settlement import SettlementInput, SettlementMachine, SettlementState
 
-__all__ = ["CLIENT", "NUMBERS", "SELLER", "SETTLEMENT"]
+__all__ = ["CLIENT", "FACILITATOR", "NUMBERS", "REMOTE", "SELLER", "SETTLEMENT"]
 
 NONE, ASKED, OURS, LOST, THEIRS = "none", "asked", "ours", "answer lost", "theirs"
 NOT_MOVED, MAYBE, MOVED = "not moved", "may have moved", "moved"
@@ -63,6 +69,7 @@ class _Seller:
     settles: int = 0
     runs: int = 0
     served: bool = False
+    free: bool = False  # served, and nothing is charged
     closed: str = ""
     refund: bool = False
     asking: str = ""  # the command waited for
@@ -106,6 +113,8 @@ def _seller_heard(memory: _Seller, name: str) -> _Seller:
             return replace(memory, money=_MONEY.get(name, MAYBE))
         case "InvokeHandler", "HANDLER_OK":
             return replace(memory, served=True)
+        case "InvokeHandler", "HANDLER_OK_FREE":
+            return replace(memory, served=True, free=True)
     return memory
 
 
@@ -122,7 +131,8 @@ def _seller_does(memory: _Seller, command: type, row: Row) -> _Seller:
         memory = replace(memory, settles=1, money=MAYBE)
     elif command is InvokeHandler:
         demand(memory.claim in (OURS, NONE), f"{where}: a handler runs for a claim that is not ours")
-        demand(memory.claim == OURS or row.input.name == "TOKEN_LIVE", f"{where}: a handler runs for nothing")
+        known = row.input.name in ("TOKEN_LIVE", "SIGNED_IN")
+        demand(memory.claim == OURS or known, f"{where}: a handler runs for nothing")
         demand(memory.runs == 0, f"{where}: a second handler run")
         demand(memory.money != MAYBE, f"{where}: a handler runs for money that may not come")
         memory = replace(memory, runs=1)
@@ -147,7 +157,7 @@ def _seller_end(memory: _Seller, row: Row) -> None:
     if memory.claim == LOST:
         want = {"ReleaseClaim"} if memory.money == NOT_MOVED else {"ReleaseClaim", "KeepClaim"}
     elif memory.money == NOT_MOVED:
-        want = {"ReleaseClaim"}
+        want = {"CommitClaim"} if memory.free else {"ReleaseClaim"}
     elif memory.money == MOVED and (memory.served or minted):
         want = {"CommitClaim"}
     else:
@@ -185,6 +195,7 @@ _BEFORE = {
     _C.ORIGIN_REFUSED: ClientState.DECLINED,
     _C.DECLINED: ClientState.DECLINED,
     _C.SIGN_FAILED: ClientState.DECLINED,
+    _C.FACTS_NO_ALLOWANCE: ClientState.DECLINED,
     _C.OFFER_MALFORMED: ClientState.FAILED,
     _C.READ_FAILED: ClientState.FAILED,
     _C.IO_FAILED: ClientState.FAILED,
@@ -193,14 +204,21 @@ _BEFORE = {
 """How an exchange ends whose permit never left: never UNKNOWN, because the money is where it was."""
 
 
+def _permit_signed(row: Row) -> bool:
+    """Tell the payment's own signature from that of a sign-in, or of an allowance."""
+    return row.input in _SIGNED and row.state is ClientState.SIGNING
+
+
 def _payer_step(memory: _Payer, row: Row) -> _Payer:
     where = f"{row.state.name}, {row.input.name}"
     memory = replace(
         memory,
         approved=memory.approved or row.input in _APPROVED,
-        signed=memory.signed or row.input in _SIGNED,
+        signed=memory.signed or _permit_signed(row),
         token=memory.token or row.input is _C.TOKEN_ISSUED,
     )
+    sponsored = row.next is not ClientState.SPONSORING or row.input is _C.FACTS_SPONSORED
+    demand(sponsored, f"{where}: signs an allowance nobody asked for")
     if row.input is _C.RECEIPT_SUCCESS or row.input is _C.TOKEN_ISSUED:
         demand(memory.left, f"{where}: a receipt for a permit that never left")
     demand(
@@ -212,12 +230,13 @@ def _payer_step(memory: _Payer, row: Row) -> _Payer:
             memory = replace(memory, approvals=1)
         elif command is SignTypedData:
             demand(memory.approved, f"{where}: signs what nobody approved")
-            demand(memory.signs == 0, f"{where}: a second signature")
-            memory = replace(memory, signs=1)
+            sponsored = row.state is ClientState.SPONSORING  # the allowance for this very payment was signed first
+            demand(memory.signs == int(sponsored), f"{where}: a second signature")
+            memory = replace(memory, signs=memory.signs + 1)
         elif command is SendTokenRequest or (command is SendRequest and memory.signed):
             demand(memory.approved and memory.signed, f"{where}: a permit leaves without approval and signature")
             again = memory.left and row.input in (_C.TICK, _C.TOKEN_ISSUED)
-            demand(again or row.input in _SIGNED, f"{where}: a permit leaves again without being asked to")
+            demand(again or _permit_signed(row), f"{where}: a permit leaves again without being asked to")
             demand(command is SendRequest or not memory.token, f"{where}: a permit leaves for a second token")
             memory = replace(memory, left=True)
     return memory
@@ -364,7 +383,7 @@ def _settling_does(memory: _Settling, command: type, row: Row) -> _Settling:
         memory = replace(memory, persisted=True)
     elif command is Report:
         stored = row.input in (_I.ENDED_PAID, _I.ENDED_UNPAID)
-        unrecorded = not memory.recorded and row.input is _I.FAILED
+        unrecorded = not memory.recorded and row.input in (_I.FAILED, _I.ANOTHERS)
         demand(memory.persisted != (stored or unrecorded), f"{where}: reports what is not persisted, or persists it again")
     return replace(memory, asking=command) if command.waits else memory
 
@@ -420,3 +439,96 @@ def _doubt_end(memory: _Settling, row: Row) -> None:
 NUMBERS = Monitor("no number is lost when PersistSignedTx loses its answer", _Settling(), _settling_step, _doubt_end)
 """The ledger frees on a final outcome only what was never signed with; what it holds as signed has to be sent, filled or
 given back, else every later number waits for it (T7)."""
+
+
+# -------------------------------------------------------------------------------------------------------- the facilitator
+
+_F = FacilitatorInput
+
+
+@dataclass(frozen=True)
+class _Settler:
+    recalled: bool = False  # the journal knows nothing of this permit
+    verified: bool = False
+    admitted: bool = False
+    settling: bool = False
+    asking: type | None = None
+
+
+def _facilitator_step(memory: _Settler, row: Row) -> _Settler:
+    where = f"{row.state.name}, {row.input.name}"
+    memory = replace(
+        memory,
+        recalled=memory.recalled or (row.input is _F.NEW and row.state is FacilitatorState.RECALLING),
+        verified=memory.verified or row.input is _F.VERIFIED,
+        admitted=memory.admitted or row.input is _F.ADMITTED,
+    )
+    for command in row.commands:
+        if command is AdmitPayer:
+            demand(memory.verified and memory.recalled, f"{where}: a quota is used up by what was not judged")
+        elif command is SettlePayment:
+            ready = memory.recalled and memory.verified and memory.admitted
+            demand(ready and not memory.settling, f"{where}: settles what it does not know, or has seen")
+            memory = replace(memory, settling=True)
+        elif command is AwaitSettlement:
+            demand(not memory.settling and row.input is _F.OPEN, f"{where}: waits for what is not under way")
+        elif command is CatalogResource:
+            demand(row.input is _F.SETTLED_LISTED, f"{where}: lists what was not paid for")
+        memory = replace(memory, asking=command) if command.waits else memory
+    return memory
+
+
+def _facilitator_end(memory: _Settler, row: Row) -> None:
+    where = f"{row.state.name}, {row.input.name}"
+    paid = row.input in (_F.SETTLED, _F.SETTLED_LISTED)
+    settles = memory.asking in (SettlePayment, AwaitSettlement)
+    demand(not paid or settles, f"{where}: tells of a settlement that was not asked for")
+    lists = CatalogResource in row.commands
+    demand(lists == (row.input is _F.SETTLED_LISTED), f"{where}: what is to be listed is, and nothing else")
+
+
+FACILITATOR = (Monitor("known, judged, admitted, settled once", _Settler(), _facilitator_step, _facilitator_end),)
+
+
+# -------------------------------------------------------------------------------------------- settling by a facilitator
+
+_R, _RS = RemoteInput, RemoteState
+_R_PAID = (_R.SETTLED, _R.USED, _R.ENDED_PAID)
+_R_OVER = (_R.REFUSED, _R.UNUSED_FOR_GOOD, _R.UNUSED_REFUSED, _R.EXPIRED_BLIND, _R.ENDED_UNPAID)
+
+
+@dataclass(frozen=True)
+class _Remote:
+    recorded: bool = False
+    persisted: bool = False
+
+
+def _remote_step(memory: _Remote, row: Row) -> _Remote:
+    where = f"{row.state.name}, {row.input.name}"
+    stored = row.input in (_R.STORED, _R.OPEN, _R.ENDED_PAID, _R.ENDED_UNPAID)
+    memory = replace(memory, recorded=memory.recorded or stored)
+    fresh = row.state is _RS.RECORDING and row.input is _R.STORED
+    demand((PersistSent in row.commands) == fresh, f"{where}: the journal hears when a permit first leaves")
+    for command in row.commands:
+        if command is AskFacilitator:
+            demand(memory.recorded, f"{where}: asks before the intent is journaled")
+        elif command is PersistOutcome:
+            memory = replace(memory, persisted=True)
+        elif command is Report:
+            told = row.input in (_R.ENDED_PAID, _R.ENDED_UNPAID)
+            unrecorded = not memory.recorded and row.input in (_R.FAILED, _R.ANOTHERS)
+            demand(memory.persisted != (told or unrecorded), f"{where}: reports what is not persisted, or persists it again")
+    if row.next is _RS.CLOSING:
+        asked = row.input in (_R.SETTLED_UNPROVED, _R.REFUSED_DOUBTED, _R.REFUSED_FAILED, _R.EXPIRED)
+        demand(asked, f"{where}: asks the contract for no reason")
+    return memory
+
+
+def _remote_end(memory: _Remote, row: Row) -> None:
+    where = f"{row.state.name}, {row.input.name}"
+    want = {_RS.CONFIRMED: _R_PAID, _RS.VOID: _R_OVER, _RS.NOT_ASKED: (_R.FAILED, _R.ANOTHERS)}[row.next]  # type: ignore[index]
+    demand(row.input in want, f"{where}: ends {row.next.name} without reason")
+    demand(row.next is not _RS.NOT_ASKED or not memory.recorded, f"{where}: gives up what is journaled")
+
+
+REMOTE = (Monitor("journal before asking, outcome before report", _Remote(), _remote_step, _remote_end),)

@@ -291,6 +291,7 @@ def test_a_signature_that_is_none_is_told_so(shop: Shop, payer: Payer, odd: Odd,
     answer = get(shop, (HEADERS[dialect], text(payment)))
     if odd.status == 402:
         refused(answer, odd.reason)
+        assert odd.why in answer.json()["detail"]  # seen from the bytes: no chain was asked
     else:
         malformed(answer, HEADERS[dialect], odd.at, odd.reason)
 

@@ -21,6 +21,7 @@ from tests.odd_shop import App, get, remote
 from tests.servers.visitor import living, visit
 from tests.shop import NETWORK, PRICE, Api, Ground, Payer, Shop, fresh, on_devnet
 from x402bind.chain.devnet import Devnet
+from x402bind.chain.devnet.token import place
 from x402bind.facilitator.app import FacilitatorApp
 from x402bind.facilitator.service import Facilitator as OurFacilitator
 from x402bind.seller import Seller
@@ -247,7 +248,7 @@ def test_a_node_of_another_chain_is_refused_at_the_start(ground: Ground, tmp_pat
     assert (kind, "chain 1" in message) == ("lifespan.startup.failed", True)
 
 
-def test_a_node_that_changes_its_chain_later_serves_nobody(ground: Ground, tmp_path: Path) -> None:
+def test_a_node_that_was_away_at_the_start_must_say_which_chain_it_serves(ground: Ground, tmp_path: Path) -> None:
     """Row "wrong chain node", of a shop that opened while its node was away."""
     port = unused()
 
@@ -257,7 +258,8 @@ def test_a_node_that_changes_its_chain_later_serves_nobody(ground: Ground, tmp_p
             assert life.types == ["startup.complete"]
             header = payer.header(shop.offer(), ground)
             assert (await visit(shop.app, headers=header)).status == 503
-            with Devnet(chain_id=1, port=port):
+            with Devnet(chain_id=1, port=port) as other:
+                place(other.chain)  # a token is there, and nobody has any of it
                 answer = await visit(shop.app, headers=header)
             assert (answer.status, shop.api.runs) == (503, 0)
 

@@ -14,7 +14,7 @@ import pytest
 
 from tests.lying_facilitator import SECRET, TRANSACTION, Facilitator, Said, settled, valid
 from tests.odd_shop import App, everything, get, receipt, remote, selling
-from tests.shop import PRICE, Ground, TroubledNode, on_devnet, until
+from tests.shop import NETWORK, PRICE, Ground, TroubledNode, on_devnet, until
 from x402core.errors import Reason
 
 
@@ -45,6 +45,7 @@ def _said(status: int, body: str) -> Callable[[str], Said]:
     return lambda _: (status, body.encode())
 
 
+_YES = {"isValid": True, "success": True, "transaction": TRANSACTION, "network": NETWORK}
 TROUBLE: dict[str, Callable[[str], Said]] = {
     "500": _said(500, f"Traceback: db password={SECRET}"),
     "401": _said(401, json.dumps({"error": SECRET})),
@@ -52,6 +53,8 @@ TROUBLE: dict[str, Callable[[str], Said]] = {
     "404": _said(404, SECRET),
     "429": _said(429, SECRET),
     "302": _said(302, SECRET),
+    "500 with a yes": lambda payer: (500, json.dumps({**_YES, "payer": payer}).encode()),
+    "202 with a yes": lambda payer: (202, json.dumps({**_YES, "payer": payer}).encode()),
     "HTML": _said(200, f"<html>{SECRET}</html>"),
     "nothing": _said(200, ""),
     "null": _said(200, "null"),

@@ -1,4 +1,4 @@
-"""Rules over the tables themselves, for all four machines (models.md 7.6), and whether the rules would notice a wrong table.
+"""Rules over the tables themselves, for all six machines (models.md 7.6), and whether the rules would notice a wrong table.
 
 ``figures()`` counts what was looked at; ``python -m tests.test_tables`` prints it.
 """
@@ -13,21 +13,35 @@ from typing import Any
 
 import pytest
 
-from tests.table_monitors import CLIENT, NUMBERS, SELLER, SETTLEMENT
+from tests.table_monitors import CLIENT, FACILITATOR, NUMBERS, REMOTE, SELLER, SETTLEMENT
 from tests.table_rules import Spec, broken, explore, paths, spec_of
-from tests.world import ENTROPY, NOW, PAYER, POLICY, SETTLER, TERMS
+from tests.world import ENTROPY, NETWORK, NOW, PAYER, POLICY, SETTLER, TERMS
 from x402core import commands as c
 from x402core.commands import CommitClaim, KeepClaim, ReleaseClaim
 from x402core.errors import LocalProtocolError
 from x402core.machines.client import ClientExchange, ClientInput, ClientState
+from x402core.machines.facilitator import FacilitatorExchange, FacilitatorInput, FacilitatorState
 from x402core.machines.machine import Input, Machine, Row
+from x402core.machines.remote import RemoteInput, RemotePolicy, RemoteSettlement, RemoteState
 from x402core.machines.server import ServerExchange, ServerInput, ServerState
 from x402core.machines.settlement import SettlementInput, SettlementMachine, SettlementPolicy, SettlementState
 from x402core.machines.token import TokenExchange, TokenInput, TokenState
+from x402core.policy import FacilitatorTerms
 
 # ------------------------------------------------------------------- which state waits for what, and what that can come to
 
 CI, CS = ClientInput, ClientState
+_UNPAID = frozenset(
+    {
+        CI.RESPONSE,
+        CI.PAYMENT_REQUIRED,
+        CI.NO_ACCEPTABLE_OFFER,
+        CI.NOT_REPLAYABLE,
+        CI.ORIGIN_REFUSED,
+        CI.OFFER_MALFORMED,
+        CI.IO_FAILED,
+    }
+)
 CLIENT_SPEC = spec_of(
     ClientExchange,
     begins=frozenset({CI.BEGIN}),
@@ -36,7 +50,10 @@ CLIENT_SPEC = spec_of(
     waits={
         CS.SENT: c.SendRequest,
         CS.CHOOSING: c.ApprovePayment,
+        CS.SIGNING_IN: c.SignMessage,
+        CS.SENT_SIGNED_IN: c.SendRequest,
         CS.READING: c.ReadChain,
+        CS.SPONSORING: c.SignTypedData,
         CS.SIGNING: c.SignTypedData,
         CS.PAYING: c.SendRequest,
         CS.PAUSING: c.WakeAt,
@@ -47,23 +64,16 @@ CLIENT_SPEC = spec_of(
     accepts={
         c.SendRequest: frozenset(),
         c.ApprovePayment: frozenset({CI.APPROVED, CI.APPROVED_UNREAD, CI.DECLINED}),
-        c.ReadChain: frozenset({CI.FACTS, CI.READ_FAILED}),
+        c.ReadChain: frozenset({CI.FACTS, CI.FACTS_NO_ALLOWANCE, CI.FACTS_SPONSORED, CI.READ_FAILED}),
+        c.SignMessage: frozenset({CI.SIGNED, CI.SIGN_FAILED}),
         c.SignTypedData: frozenset({CI.SIGNED, CI.SIGNED_FOR_TOKEN, CI.SIGN_FAILED}),
         c.WakeAt: frozenset({CI.TICK}),
         c.SendTokenRequest: frozenset({CI.TOKEN_ISSUED, CI.TOKEN_REFUSED, CI.ASKED_TO_WAIT, CI.TOKEN_UNCLEAR, CI.IO_FAILED}),
     },
     by_state={  # what a response means depends on what went out (client.py, on_response)
-        CS.SENT: frozenset(
-            {
-                CI.RESPONSE,
-                CI.PAYMENT_REQUIRED,
-                CI.NO_ACCEPTABLE_OFFER,
-                CI.NOT_REPLAYABLE,
-                CI.ORIGIN_REFUSED,
-                CI.OFFER_MALFORMED,
-                CI.IO_FAILED,
-            }
-        ),
+        CS.SENT: _UNPAID | {CI.SIGN_IN_OFFERED},
+        CS.SENT_SIGNED_IN: _UNPAID,  # signing in is tried once (client.py, _first_response)
+        CS.SPONSORING: frozenset({CI.SIGNED, CI.SIGN_FAILED}),
         CS.PAYING: frozenset(
             {CI.RECEIPT_SUCCESS, CI.RECEIPT_FAILURE, CI.PAYMENT_REQUIRED, CI.ASKED_TO_WAIT, CI.RESPONSE, CI.IO_FAILED}
         ),
@@ -73,12 +83,13 @@ CLIENT_SPEC = spec_of(
 )
 
 VI, VS = ServerInput, ServerState
-_KNOWN = frozenset({VI.ANSWERED, VI.HELD, VI.PENDING, VI.SPENT, VI.VOID, VI.UNSERVED, VI.FAILED})
+_KNOWN = frozenset({VI.ANSWERED, VI.HELD, VI.PENDING, VI.SPENT, VI.VOID, VI.UNSERVED, VI.CONFLICT, VI.FAILED})
 SERVER_SPEC = spec_of(
     ServerExchange,
-    begins=frozenset({VI.UNPAID, VI.MALFORMED, VI.UNMATCHED, VI.REFUSED, VI.TOKEN, VI.TOKEN_INVALID, VI.PAYMENT}),
+    begins=frozenset({VI.UNPAID, VI.MALFORMED, VI.UNMATCHED, VI.REFUSED, VI.TOKEN, VI.TOKEN_INVALID, VI.SIGN_IN, VI.PAYMENT}),
     waits={
         VS.CHECKING_TOKEN: c.CheckPayment,
+        VS.CHECKING_SIGN_IN: c.CheckSignIn,
         VS.SERVING: c.InvokeHandler,
         VS.RECALLING: c.RecallPayment,
         VS.VERIFYING: c.VerifyPayment,
@@ -92,6 +103,7 @@ SERVER_SPEC = spec_of(
     },
     accepts={
         c.CheckPayment: frozenset({VI.TOKEN_LIVE, VI.TOKEN_REVOKED, VI.FAILED}),
+        c.CheckSignIn: frozenset({VI.SIGNED_IN, VI.UNPAID, VI.FAILED}),
         c.InvokeHandler: frozenset({VI.HANDLER_OK, VI.HANDLER_FAILED, VI.HANDLER_RAISED}),
         c.RecallPayment: _KNOWN | {VI.NEW},
         c.VerifyPayment: frozenset({VI.VERIFIED, VI.USED, VI.REFUSED, VI.FAILED}),
@@ -107,7 +119,11 @@ SERVER_SPEC = spec_of(
             }
         ),
     },
-    by_state={},
+    by_state={  # what is charged is asked where nothing was charged yet (server.py, on_handled)
+        VS.SERVING_PAID: frozenset(
+            {VI.HANDLER_OK, VI.HANDLER_OK_FREE, VI.HANDLER_MISCHARGED, VI.HANDLER_FAILED, VI.HANDLER_RAISED}
+        )
+    },
     monitors=SELLER,
 )
 
@@ -152,7 +168,7 @@ SETTLEMENT_SPEC = spec_of(
         SS.PROVING: c.GetReceipts,
     },
     accepts={
-        c.PersistIntent: frozenset({SI.STORED, SI.FRESH, SI.JOURNALED, SI.ENDED_PAID, SI.ENDED_UNPAID, SI.FAILED}),
+        c.PersistIntent: frozenset({SI.STORED, SI.FRESH, SI.JOURNALED, SI.ENDED_PAID, SI.ENDED_UNPAID, SI.ANOTHERS, SI.FAILED}),
         c.WakeAt: frozenset({SI.TICK}),
         c.AllocateTxNumbers: frozenset({SI.NUMBERED, SI.FEES_TOO_HIGH, SI.FAILED}),
         c.SignTransactions: frozenset({SI.SIGNED, SI.FAILED}),
@@ -200,10 +216,55 @@ SETTLEMENT_SPEC = spec_of(
     monitors=(*SETTLEMENT, NUMBERS),
 )
 
-SPECS = {spec.name: spec for spec in (CLIENT_SPEC, SERVER_SPEC, TOKEN_SPEC, SETTLEMENT_SPEC)}
+FI, FS = FacilitatorInput, FacilitatorState
+_TOLD = frozenset({FI.SETTLED, FI.SETTLED_LISTED, FI.PENDING, FI.UNSETTLED, FI.UNKNOWN})
+_JUDGED = frozenset({FI.VERIFIED, FI.REFUSED, FI.FAILED})
+FACILITATOR_SPEC = spec_of(
+    FacilitatorExchange,
+    begins=frozenset({FI.MALFORMED, FI.REFUSED, FI.VERIFY, FI.SETTLE}),
+    waits={
+        FS.JUDGING: c.VerifyPayment,
+        FS.RECALLING: c.RecallSettlement,
+        FS.VERIFYING: c.VerifyPayment,
+        FS.ADMITTING: c.AdmitPayer,
+        FS.RECALLING_USED: c.RecallSettlement,
+        FS.SETTLING: c.SettlePayment,
+        FS.AWAITING: c.AwaitSettlement,
+    },
+    accepts={
+        c.VerifyPayment: _JUDGED,
+        c.RecallSettlement: frozenset({FI.NEW, FI.STORED, FI.OPEN, FI.REFUSED, FI.FAILED}),
+        c.AdmitPayer: frozenset({FI.ADMITTED, FI.REFUSED, FI.FAILED}),
+        c.SettlePayment: _TOLD,
+        c.AwaitSettlement: _TOLD,
+    },
+    by_state={FS.VERIFYING: _JUDGED | {FI.VERIFIED_FREE, FI.USED}},
+    monitors=FACILITATOR,
+)
+
+RI, RS = RemoteInput, RemoteState
+REMOTE_SPEC = spec_of(
+    RemoteSettlement,
+    begins=frozenset({RI.BEGIN, RI.OPEN, RI.ENDED_PAID, RI.ENDED_UNPAID}),
+    waits={RS.RECORDING: c.PersistIntent, RS.ASKING: c.AskFacilitator, RS.RESTING: c.WakeAt, RS.CLOSING: c.ReadChain},
+    accepts={
+        c.PersistIntent: frozenset({RI.STORED, RI.OPEN, RI.ENDED_PAID, RI.ENDED_UNPAID, RI.ANOTHERS, RI.FAILED}),
+        c.AskFacilitator: frozenset(
+            {RI.SETTLED, RI.SETTLED_UNPROVED, RI.REFUSED, RI.REFUSED_DOUBTED, RI.REFUSED_FAILED, RI.PENDING, RI.FAILED}
+        ),
+        c.WakeAt: frozenset({RI.TICK, RI.EXPIRED, RI.EXPIRED_BLIND}),
+        c.ReadChain: frozenset({RI.USED, RI.UNUSED_FOR_GOOD, RI.UNUSED_YET, RI.UNUSED_REFUSED, RI.FAILED}),
+    },
+    by_state={},
+    monitors=REMOTE,
+)
+
+SPECS = {spec.name: spec for spec in (CLIENT_SPEC, SERVER_SPEC, TOKEN_SPEC, SETTLEMENT_SPEC, FACILITATOR_SPEC, REMOTE_SPEC)}
 MACHINES: dict[str, type[Machine[Any, Any]]] = {
-    m.__name__: m for m in (ClientExchange, ServerExchange, TokenExchange, SettlementMachine)
+    m.__name__: m
+    for m in (ClientExchange, ServerExchange, TokenExchange, SettlementMachine, FacilitatorExchange, RemoteSettlement)
 }
+_LOOPS = ("SettlementMachine", "RemoteSettlement")
 
 
 def fresh(name: str) -> Machine[Any, Any]:
@@ -215,6 +276,10 @@ def fresh(name: str) -> Machine[Any, Any]:
             return ServerExchange(TERMS, entropy=ENTROPY)
         case "TokenExchange":
             return TokenExchange(TERMS, entropy=ENTROPY)
+        case "FacilitatorExchange":
+            return FacilitatorExchange(FacilitatorTerms({NETWORK: SETTLER}))
+        case "RemoteSettlement":
+            return RemoteSettlement(RemotePolicy())
         case _:
             return SettlementMachine(SettlementPolicy(), SETTLER)
 
@@ -268,8 +333,8 @@ def test_no_number_is_lost_with_the_answer_of_the_journal() -> None:
 
 
 def test_only_exchanges_can_be_cancelled() -> None:
-    assert SettlementMachine.CANCEL is None
-    for name in ("ClientExchange", "ServerExchange", "TokenExchange"):
+    assert SettlementMachine.CANCEL is RemoteSettlement.CANCEL is None
+    for name in ("ClientExchange", "ServerExchange", "TokenExchange", "FacilitatorExchange"):
         spec = SPECS[name]
         assert all((state, spec.cancel) in spec.rows for state in spec.waits)
 
@@ -337,7 +402,7 @@ def figures() -> dict[str, dict[str, int]]:
     """Count what there is and what was walked, per machine."""
     found = {}
     for name, spec in SPECS.items():
-        acyclic = name != "SettlementMachine"
+        acyclic = name not in _LOOPS
         made, alive = survivors(name)
         found[name] = {
             "states": len(spec.states),
