@@ -56,7 +56,7 @@ def signed(payer: Payer, offer: Offer, ground: Ground, **changed: Any) -> Eip300
 class Odd:
     """A row: what is edited, and what has to be said to it.
 
-    ``at`` is the member at fault, where the bytes are; ``why`` is what the sentence for people says, where that shows who judged.
+    ``at`` is the member at fault, where the bytes are; ``why`` is said to people, where that shows who judged.
     """
 
     row: str

@@ -227,7 +227,7 @@ def test_a_402_without_terms_we_know_is_given_back_unpaid(
     "header", ["", "!!!!", "bnVsbA==", "W10=", "e30=", base64.b64encode(b"[" * 20_000).decode(), "A" * 60_000, "e30"]
 )
 def test_terms_that_are_no_document_are_given_back_unpaid(ground: Ground, header: str) -> None:
-    """ "Input handling", at the client: a PAYMENT-REQUIRED that is not one."""
+    """Row "Input handling", at the client: a PAYMENT-REQUIRED that is not one."""
     signer = Counting(ground.payer(0))
     with Hostile(lambda _: (402, {v2.PAYMENT_REQUIRED: header}, b"{}")) as hostile:
         unsigned(pay("sync", Purse(signer, PayerPolicy.up_to("$1", NETWORK)), f"{hostile.url}/paid"), signer)
@@ -316,7 +316,7 @@ def test_a_server_that_takes_permits_and_says_402_cannot_collect_more_than_the_b
     ],
 )
 def test_a_client_that_is_set_up_wrongly_says_so_at_once(make: Callable[..., Any], field: str, given: tuple[Any, ...]) -> None:
-    """ "Prices and start-up", at the client."""
+    """Row "Prices and start-up", at the client."""
     with pytest.raises(LocalProtocolError) as caught:
         make(*given)
     assert (caught.value.field, "0x12" in str(caught.value)) == (field, False)

@@ -237,7 +237,7 @@ def test_what_is_no_request_is_400_at_once(desk: Desk, row: str, path: str) -> N
 @both
 @pytest.mark.usefixtures("unmoved")
 def test_a_key_twice_is_two_payments_and_none(desk: Desk, sale: Sale, version: int, path: str) -> None:
-    """ "Duplicate JSON keys": whoever reads the first pays another amount than whoever reads the last."""
+    """Row "duplicate JSON keys": whoever reads the first pays another amount than whoever reads the last."""
     text = json.dumps(body_of(sale, version)).replace('"value": "10000"', '"value": "10000", "value": "1"')
     malformed(desk.post(path, text.encode()))
 

@@ -140,7 +140,7 @@ def test_a_payee_that_is_none_is_refused(pay_to: Any, by: str) -> None:
 def test_a_payee_is_an_address_however_it_is_spelled(
     ground: Ground, tmp_path: Path, spelled: Callable[[Any], str], settle: str
 ) -> None:
-    """ "End to end" (was: lower-case payTo advertised, signed, and then every payment refused)."""
+    """Section 4, "End to end" (was: lower-case payTo advertised, signed, and then every payment refused)."""
     pay_to = fresh().address
     with Shop(ground, tmp_path, pay_to=spelled(pay_to), settle=settle) as shop:
         assert get(shop.paid, ground.payer().header(shop.offer(), ground)).status_code == 200
@@ -282,7 +282,7 @@ def test_a_node_that_was_away_at_the_start_must_say_which_chain_it_serves(ground
     ],
 )
 def test_our_facilitator_refuses_what_it_cannot_work_with(field: str, how: dict[str, Any]) -> None:
-    """ "Prices and start-up", for the facilitator the official SDK does not have."""
+    """Row "Prices and start-up", for the facilitator the official SDK does not have."""
     given: dict[str, Any] = {"key": b"k" * 32, "rpc": NODE, "ledger": "memory:", **how}
     assert "0x12" not in refused(field, partial(OurFacilitator, **given))
 

@@ -23,6 +23,7 @@ from .chain.signers import PrivateKeySigner, Signer
 
 __all__ = ["Attester"]
 
+_MOST: Final = 1024  # terms whose signed offers are kept
 _log: Final = logging.getLogger("x402bind.seller")
 
 
@@ -42,6 +43,8 @@ class Attester:
         now = self._clock()
         known = self._current.get(id(terms))
         if known is None or known[0] is not terms or known[1].since + self._validity * 500 < now:
+            if len(self._current) >= _MOST:
+                self._current.clear()
             known = self._current[id(terms)] = (terms, self._signed_terms(terms, now))
         return known[1]
 

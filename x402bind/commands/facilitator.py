@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
+from typing import TYPE_CHECKING
 
 from x402core.errors import LocalProtocolError
+from x402core.registry import KNOWN
 
 from . import MISUSE, Subparsers
 from .keys import add_key, read_key
-from .listening import add_listening, listen, nodes_of
+from .listening import add_listening, check_listening, forgets, listen, misuse, naming, nodes_of
+
+if TYPE_CHECKING:
+    from x402bind.facilitator.app import FacilitatorApp
 
 __all__ = ["add", "run"]
 
@@ -44,36 +50,48 @@ def add(subparsers: Subparsers) -> None:
 def run(options: argparse.Namespace) -> int:
     """Serve until interrupted."""
     try:
-        from x402bind.facilitator.app import FacilitatorApp
-        from x402bind.facilitator.quota import Quota
-        from x402bind.facilitator.service import Facilitator
-        from x402bind.translate.ask_chain import named
-
-        facilitator = Facilitator(
-            key=read_key(options.key),
-            rpc=nodes_of(named(options.rpc)),
-            ledger=options.ledger,
-            assets=None if options.any_asset else tuple(options.asset) or ("known",),
-            payees=tuple(options.payee) or None,
-            factories=tuple(options.factory),
-            quota=Quota(settlements=options.most_per_payer),
-            code=options.code,
-        )
-        app = FacilitatorApp(facilitator, tokens=tuple(map(_secret, options.token)))
+        check_listening(options)
+        app = _app(options)
     except ImportError as error:
         sys.stderr.write(f"x402 facilitator: {error.name} is not installed: pip install 'x402core[demo]'\n")
         return MISUSE
     except LocalProtocolError as error:
-        sys.stderr.write(f"x402 facilitator: {error}\n")
-        return MISUSE
+        return misuse("facilitator", error)
+    forgets("facilitator", options.ledger)
     return listen(app, options.host, options.port, "facilitator")
 
 
-def _secret(text: str) -> str:
-    import os
+def _app(options: argparse.Namespace) -> FacilitatorApp:
+    from x402bind.chain.nodes import nodes
+    from x402bind.facilitator.app import FacilitatorApp
+    from x402bind.facilitator.quota import Quota
+    from x402bind.facilitator.service import Facilitator
+    from x402bind.translate.ask_chain import named
 
+    key, tokens = read_key(options.key), tuple(map(_secret, options.token))
+    with naming("rpc"):
+        rpc = nodes_of(named(options.rpc))
+        for name, urls in rpc.items():
+            nodes(urls, KNOWN.resolve(name))
+    with naming("most-per-payer"):
+        quota = Quota(settlements=options.most_per_payer)
+    facilitator = Facilitator(
+        key=key,
+        rpc=rpc,
+        ledger=options.ledger,
+        assets=None if options.any_asset else tuple(options.asset) or ("known",),
+        payees=tuple(options.payee) or None,
+        factories=tuple(options.factory),
+        quota=quota,
+        code=options.code,
+    )
+    return FacilitatorApp(facilitator, tokens=tokens)
+
+
+def _secret(text: str) -> str:
     kind, _, name = text.partition(":")
     if kind != "env":
+        sys.stderr.write("x402 facilitator: a token on the command line can be seen by other users: env:NAME cannot\n")
         return text
     value = os.environ.get(name)
     if not value:

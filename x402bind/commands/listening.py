@@ -4,14 +4,30 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Final
 
 from x402core.errors import LocalProtocolError
 
-__all__ = ["LOOPBACK", "add_listening", "listen", "nodes_of"]
+from . import MISUSE, redacted
+from .words import shown
+
+__all__ = ["LOOPBACK", "add_listening", "check_listening", "forgets", "listen", "misuse", "naming", "nodes_of"]
 
 LOOPBACK: Final = "127.0.0.1"
+_RENAMED: Final[Mapping[str, str]] = {
+    "assets": "asset",
+    "factories": "factory",
+    "keystore": "key",
+    "networks": "network",
+    "payees": "payee",
+    "prices": "price",
+    "settlements": "most-per-payer",
+    "tokens": "token",
+}
+"""Options whose names are not those of the arguments they become."""
+_GRACE: Final = 30  # seconds that payments under way have to end once we are told to stop
 
 
 def add_listening(parser: argparse.ArgumentParser, port: int) -> None:
@@ -19,6 +35,39 @@ def add_listening(parser: argparse.ArgumentParser, port: int) -> None:
     parser.add_argument("--host", default=LOOPBACK, help="the address to listen on (default: %(default)s, this machine only)")
     parser.add_argument("--port", type=int, default=port, help="the port to listen on; 0 for any (default: %(default)s)")
     parser.add_argument("--ledger", metavar="URL", default="memory:", help="sqlite:FILE, or memory: (default), which forgets")
+
+
+def check_listening(options: argparse.Namespace) -> None:
+    """Refuse a port that is none.  Raises: LocalProtocolError."""
+    if not 0 <= options.port <= 65535:
+        raise LocalProtocolError("write a number from 0 to 65535", field="port")
+
+
+@contextmanager
+def naming(option: str) -> Iterator[None]:
+    """Have whatever is refused within be refused as this option, whichever argument of ours it became."""
+    try:
+        yield
+    except LocalProtocolError as error:
+        raise LocalProtocolError(str(error).removeprefix(f"{error.field}: "), field=option) from None
+
+
+def misuse(what: str, error: LocalProtocolError) -> int:
+    """Say in one line which option is wrong, and return the exit code."""
+    text, field = str(error), error.field
+    if field:
+        text = f"--{_RENAMED.get(field, field.replace('_', '-'))}: {text.removeprefix(f'{field}: ')}"
+    sys.stderr.write(f"x402 {what}: {redacted(shown(text, 1000))}\n")
+    return MISUSE
+
+
+def forgets(what: str, ledger: str) -> None:
+    """Warn that what is in memory is gone with the process."""
+    if ledger.startswith("memory:"):
+        sys.stderr.write(
+            f"x402 {what}: the ledger is in memory: on exit it forgets who paid, and what is not settled by then. "
+            "Write --ledger sqlite:FILE to keep it\n"
+        )
 
 
 def nodes_of(pairs: list[str], network: str | None = None) -> Mapping[str, tuple[str, ...]]:
@@ -58,7 +107,16 @@ def listen(app: Any, host: str, port: int, what: str) -> int:
                     sys.stdout.write(f"x402 {what}: http://{host}:{socket.getsockname()[1]}\n")
                     sys.stdout.flush()
 
-    config = uvicorn.Config(app, host=host, port=port, lifespan="on", log_level="warning", server_header=False)
+    config = uvicorn.Config(
+        app,
+        host=host,
+        port=port,
+        lifespan="on",
+        log_level="warning",
+        server_header=False,
+        proxy_headers=False,  # what a client says of its address and scheme is not believed
+        timeout_graceful_shutdown=_GRACE,
+    )
     server = Server(config)
     try:
         server.run()

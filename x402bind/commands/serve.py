@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from x402core.errors import LocalProtocolError
+from x402core.registry import KNOWN, Asset, Registry
+from x402core.values import Network, local, parse_address
 
 from . import MISUSE, Subparsers
 from .keys import add_key, read_key
-from .listening import add_listening, listen, nodes_of
+from .listening import LOOPBACK, add_listening, check_listening, forgets, listen, misuse, naming, nodes_of
+from .words import shown
+
+if TYPE_CHECKING:
+    from x402bind.seller import Seller
 
 __all__ = ["add", "run"]
 
@@ -28,7 +34,11 @@ def add(subparsers: Subparsers) -> None:
     put("--price", required=True, metavar="PRICE", help="what a request costs, such as '$0.01'")
     put("--network", action="append", required=True, metavar="NAME", help="a network to be paid on; repeat it for others")
     put("--pay-to", metavar="ADDRESS", help="who is paid (default, with --key: that account)")
-    put("--asset", metavar="ADDRESS", help="the token to be paid in, one that is known here (default: what the price means)")
+    put(
+        "--asset",
+        metavar="ADDRESS",
+        help="the token to be paid in; --rpc is asked of one not known here (default: what the price means)",
+    )
     put("--proxy", metavar="URL", help="the service to sell (default: an echo of the request)")
     put("--facilitator", action="append", default=[], metavar="URL", help="have this facilitator settle; repeat it for others")
     put("--rpc", action="append", default=[], metavar="[NETWORK=]URL", help="a node; with --key to settle, else to prove")
@@ -43,52 +53,102 @@ def add(subparsers: Subparsers) -> None:
 def run(options: argparse.Namespace) -> int:
     """Serve until interrupted."""
     try:
+        check_listening(options)
         app = _app(options)
     except ImportError as error:
         sys.stderr.write(f"x402 serve: {error.name} is not installed: pip install 'x402core[demo]'\n")
         return MISUSE
     except LocalProtocolError as error:
-        sys.stderr.write(f"x402 serve: {error}\n")
-        return MISUSE
+        return misuse("serve", error)
+    forgets("serve", options.ledger)
     return listen(app, options.host, options.port, "serve")
 
 
 def _app(options: argparse.Namespace) -> Any:
-    from x402bind.seller import Seller
     from x402bind.servers.asgi import PaymentMiddleware
     from x402bind.servers.proxy import Proxy, echo
     from x402core.money import AssetAmount, atomic
-    from x402core.registry import KNOWN
-    from x402core.values import local, parse_address
 
-    only = options.network[0] if len(options.network) == 1 else None
-    rpc = nodes_of(options.rpc, only)
+    networks, rpc = _chains(options)
+    registry, price = KNOWN, options.price
+    if options.asset is not None:
+        registry, asset = _asset(options, networks, rpc)
+        with naming("price"):
+            price = AssetAmount(atomic(options.price, asset.network, registry)[0], asset.address)
+    else:
+        with naming("price"):
+            for network in networks:
+                atomic(price, network, registry)
+    seller = _seller(options, networks, rpc, registry)
+    behind = echo if options.proxy is None else Proxy(options.proxy)
+    middleware = PaymentMiddleware(behind, seller, {}, default=price, free=tuple(options.free))
+    return _closing(middleware, behind) if isinstance(behind, Proxy) else middleware
+
+
+def _chains(options: argparse.Namespace) -> tuple[tuple[Network, ...], Mapping[str, tuple[str, ...]]]:
+    """Return the networks to be paid on, and the nodes for them."""
+    from x402bind.chain.nodes import nodes
+    from x402bind.translate.ask_chain import named
+
+    with naming("network"):
+        networks = tuple(dict.fromkeys(map(KNOWN.resolve, options.network)))
+    with naming("rpc"):
+        only = networks[0] if len(networks) == 1 else None
+        rpc = nodes_of(options.rpc if only is not None else named(options.rpc), only)
+        for name, urls in rpc.items():
+            network = KNOWN.resolve(name)
+            nodes(urls, network)
+            if network not in networks:
+                raise LocalProtocolError(f"a node for {network}, which --network does not name", field="rpc")
     if not options.facilitator and not rpc:
-        raise LocalProtocolError("who settles? give --facilitator URL, or --rpc URL and --key KEY", field="rpc")
-    seller = Seller(
+        raise LocalProtocolError("who settles? give --facilitator URL, or --rpc URL and --key KEY", field="facilitator")
+    return networks, rpc
+
+
+def _asset(
+    options: argparse.Namespace, networks: tuple[Network, ...], rpc: Mapping[str, tuple[str, ...]]
+) -> tuple[Registry, Asset]:
+    """Return a token, as known here or else as the chain has it, and a registry in which prices mean it."""
+    from x402bind.translate.ask_chain import token_at
+
+    if len(networks) != 1:
+        raise LocalProtocolError("a token is of one network: give one --network", field="asset")
+    address = local(parse_address, options.asset, "asset")
+    sign = options.price[:1] if options.price and not options.price[:1].isdigit() else ""
+    asset = KNOWN.asset(networks[0], address)
+    if asset is None:
+        if not rpc:
+            raise LocalProtocolError(f"not a token known here on {networks[0]}: give --rpc, to ask the chain", field="asset")
+        asset = token_at(networks[0], address, next(iter(rpc.values()))[0], sign)
+        says = f"{asset.name!r} version {asset.version!r}, {asset.decimals} decimals, paid by {' or '.join(asset.methods)}"
+        sys.stderr.write(f"x402 serve: the token is not known here; the chain says: {shown(says)}\n")
+    with naming("asset"):
+        return KNOWN.with_asset(asset, default=True, default_for_symbol=bool(asset.symbol)), asset
+
+
+def _seller(
+    options: argparse.Namespace, networks: tuple[Network, ...], rpc: Mapping[str, tuple[str, ...]], registry: Registry
+) -> Seller:
+    from x402bind.seller import Seller
+    from x402bind.translate.facilitator import Facilitators
+
+    if options.facilitator:
+        if options.key is not None:
+            raise LocalProtocolError("the facilitator settles: it takes no key of yours", field="key")
+        with naming("facilitator"):
+            Facilitators(tuple(options.facilitator))
+    url = options.url or (f"http://{options.host}:{options.port}" if options.port and options.host == LOOPBACK else "")
+    return Seller(
         key=None if options.facilitator else read_key(options.key),
         facilitator=tuple(options.facilitator) or None,
-        networks=tuple(options.network),
+        networks=networks,
         rpc=rpc,
         ledger=options.ledger,
         pay_to=options.pay_to,
         settle=options.settle,
-        url=options.url,
+        url=url,
+        registry=registry,
     )
-    price: Any = options.price
-    if options.asset is not None:
-        if only is None:
-            raise LocalProtocolError("a token is of one network: give one --network", field="asset")
-        network = KNOWN.resolve(only)
-        asset = KNOWN.asset(network, local(parse_address, options.asset, "asset"))
-        if asset is None:
-            raise LocalProtocolError(f"not a token known here on {network}", field="asset")
-        registry = KNOWN.with_asset(asset, default=True, default_for_symbol=bool(asset.symbol))
-        amount, _ = atomic(options.price, network, registry)
-        price = AssetAmount(amount, asset.address)
-    behind = echo if options.proxy is None else Proxy(options.proxy)
-    middleware = PaymentMiddleware(behind, seller, {}, default=price, free=tuple(options.free))
-    return _closing(middleware, behind) if isinstance(behind, Proxy) else middleware
 
 
 def _closing(app: Any, proxy: Any) -> Any:

@@ -6,41 +6,31 @@ name the signature is the payer's.
 
 from __future__ import annotations
 
-from importlib import import_module
-from types import ModuleType
-from typing import Final
-
 from x402core.errors import LocalProtocolError, RemoteProtocolError
-from x402core.events import Dialect, Method, Offer, Payment, Permit, ResponseHead
+from x402core.events import Dialect, Method, Offer, Payment, Permit
 from x402core.evm.secp256k1 import recover
 from x402core.registry import KNOWN
 from x402core.schemes import of
 from x402core.values import Seconds, parse_address, parse_amount
+from x402core.wire import v1
 from x402core.wire.fields import Fields, Json
 from x402core.wire.headers import encode_header
-from x402core.wire.http import decode_402
-from x402core.wire.json import dumps
+from x402core.wire.v1 import X_PAYMENT, X_PAYMENT_RESPONSE
 
 from .explain import Block, challenge_blocks, payment_blocks, receipt_blocks
 
 __all__ = ["X_PAYMENT", "X_PAYMENT_RESPONSE", "challenge", "payment", "receipt"]
 
-X_PAYMENT: Final = "X-PAYMENT"
-X_PAYMENT_RESPONSE: Final = "X-PAYMENT-RESPONSE"
-
 
 def challenge(document: Json, _now: Seconds) -> tuple[Block, ...]:
     """Explain a 402's body."""
-    found = decode_402(ResponseHead(402, (), dumps(document)))
-    if not found.offers and not found.skipped and Fields(document).list("accepts"):
-        _v1()  # an empty answer to offers: this core has no version 1
-    return challenge_blocks(found)
+    return challenge_blocks(v1.decode_challenge(document, KNOWN))
 
 
 def payment(document: Json, now: Seconds) -> tuple[Block, ...]:
     """Explain a payment, and find its token by its signature."""
     offers = _offers(Fields(document, "", X_PAYMENT))
-    pairs: tuple[tuple[Permit, Offer], ...] = tuple(_v1().decode_payment(encode_header(document), offers, KNOWN))
+    pairs: tuple[tuple[Permit, Offer], ...] = v1.decode_payment(encode_header(document), offers, KNOWN)
     if not pairs:
         raise RemoteProtocolError("no token known here is on this network", pointer="/network", source=X_PAYMENT)
     permit, offer = next((pair for pair in pairs if _signs(*pair)), pairs[0])
@@ -49,7 +39,7 @@ def payment(document: Json, now: Seconds) -> tuple[Block, ...]:
 
 def receipt(document: Json, _now: Seconds) -> tuple[Block, ...]:
     """Explain a receipt."""
-    return receipt_blocks(_v1().decode_receipt(encode_header(document), KNOWN))
+    return receipt_blocks(v1.decode_receipt(encode_header(document), KNOWN))
 
 
 def _offers(fields: Fields) -> tuple[Offer, ...]:
@@ -83,10 +73,3 @@ def _signs(permit: Permit, offer: Offer) -> bool:
         return recover(of(offer).digest(permit, offer), permit.signature) == permit.payer
     except (LocalProtocolError, RemoteProtocolError):
         return False
-
-
-def _v1() -> ModuleType:
-    try:
-        return import_module("x402core.wire.v1")
-    except ImportError:
-        raise RemoteProtocolError("x402 version 1 is not read here", pointer="/x402Version") from None

@@ -15,6 +15,7 @@ import logging
 import re
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any, Final
 from urllib.parse import parse_qs, quote
 
@@ -42,6 +43,7 @@ _log: Final = logging.getLogger("x402bind.asgi")
 
 _PATTERN = re.compile(r"[?#{}<>*]")
 _ODD = re.compile(r"\\|//|/\.\.?(?:/|$)")
+_LONGEST, _EACH = 2048, 1024  # characters of a path that is named in its 402, and how many of those are remembered
 _EDGES: Final = "/ " + "".join(map(chr, [*range(0x20), 0x7F, 0x85, 0x2028, 0x2029]))
 
 
@@ -52,7 +54,8 @@ class PaymentMiddleware:
     for its settlement; ``body_most`` the body of a paid request, which its permit is bound to.  ``prove`` asks the chain at
     start-up whether it and its tokens are what the configuration says, and refuses to start when they are not.
 
-    ``default`` is what every other path costs, but for those in ``free``.  ``upto`` names the paths whose price is a ceiling.
+    ``default`` is what every other path costs, but for those in ``free``, in just that spelling.  ``upto`` names the paths
+    whose price is a ceiling.
 
     The handler finds who paid in ``scope["x402"]`` (:class:`~x402core.events.Payer`).
     """
@@ -86,10 +89,11 @@ class PaymentMiddleware:
             raise LocalProtocolError(f"{unknown[0]!r} has no price", field="upto")
         if any(not path.startswith("/") or _PATTERN.search(path) for path in free):
             raise LocalProtocolError("write whole paths such as '/health'", field="free")
-        self._free = frozenset(map(_folded, free))
+        self._free = frozenset(free)  # as they are written: of any other spelling the application may think otherwise
         self._default = None if default is None else seller.terms(default, "/", token_path=token_path)
         if self._default is not None and self._default.token is not None:
             raise LocalProtocolError("tokens are sold by path: name the paths", field="default")
+        self._each: dict[str, Terms] = {}
         self._scopes = {terms.token.scope: terms for terms in self._terms.values() if terms.token is not None}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -112,9 +116,20 @@ class PaymentMiddleware:
             terms = self._terms.get(path) or self._terms.get(_folded(path))
             if terms is not None:
                 return terms
-        if self._default is None or any(_folded(path) in self._free for path in _spellings(scope)):
+        if self._default is None or any(path in self._free for path in _spellings(scope)):
             return None
-        return self._default
+        return self._of_path(self._default, scope.get("path", "/"))
+
+    def _of_path(self, default: Terms, path: str) -> Terms:
+        """Return the default price's terms with the path that is asked for as what is sold."""
+        terms = self._each.get(path)
+        if terms is None and len(path) <= _LONGEST:
+            if len(self._each) >= _EACH:  # whoever asks for ever new paths makes us forget, not grow
+                self._each.clear()
+            resource = replace(default.resource, url=self.seller.url + quote(path))
+            sign_in = None if default.sign_in is None else replace(default.sign_in, resource=path)
+            terms = self._each[path] = replace(default, resource=resource, sign_in=sign_in)
+        return default if terms is None else terms
 
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Settle in the background while the application lives; an application without a lifespan is given one."""
