@@ -3,9 +3,10 @@
     python benchmarks/facilitator.py [--json] [--settles 96] [--rounds 3]
 
 Both are called in process, without HTTP in front: ours as ``Facilitator.answer`` from 16 tasks, the official one as
-``x402Facilitator.settle``, awaited from 16 tasks and, as it blocks its event loop, also ``x402FacilitatorSync`` from 16 threads;
-its better figure counts.  Same node, same token (FiatTokenV2_2), same number of fresh EIP-3009 payments, in turns.  The official
-side runs in its own environment (``python -m tests.install_peers``), with coincurve added so that cryptography is no difference.
+``x402Facilitator.settle``, awaited from 16 tasks and, as it blocks its event loop, also ``x402FacilitatorSync`` from 16
+threads; its better figure counts. Same node, same token (FiatTokenV2_2), same number of fresh EIP-3009 payments, in turns.
+The official side runs in its own environment (``python -m tests.install_peers``), with coincurve added so that cryptography
+is no difference.
 """
 
 from __future__ import annotations

@@ -42,6 +42,7 @@ from .chain.transports import AsyncHttp
 from .drive import AsyncPerform, adispatch, arun
 from .ledger import open_ledger
 from .ledger.contract import Ledger, LedgerUnavailable
+from .pricing import PaymentOption, Prices, each
 from .remote_settler import RemoteSettler
 from .settler import Settler
 from .translate.chain import chain_table, prove_chain
@@ -187,7 +188,7 @@ class Seller:
 
     def terms(
         self,
-        prices: Price | Iterable[Offer],
+        prices: Prices,
         path: str,
         *,
         token_path: str = "/token",
@@ -195,18 +196,13 @@ class Seller:
         mime_type: str = "",
         scheme: str = "exact",
     ) -> Terms:
-        """Return what a path costs: a price on every network of this seller, or offers of your own.
+        """Return what a path costs: a price on every network of this seller, on those you name, or offers of your own.
 
         ``scheme`` ``"upto"`` makes the price a ceiling, of which the handler says what it charges (``Settlement-Overrides``).
         Tokens bought for it, at ``token_path``, open this path and no other.
         Raises: LocalProtocolError naming the argument.
         """
-        if isinstance(prices, Iterable) and not isinstance(prices, str):
-            offered = tuple(prices)
-            for offer in offered:
-                self._check(offer)
-        else:
-            offered = tuple(offer for network in self.networks for offer in self._offers(prices, network, scheme))
+        offered = tuple(offer for price in each(prices) for offer in self._offered(price, scheme))
         token = None
         if self.ring is not None and any(offer.dialect is Dialect.PERMIT_TOKEN for offer in offered):
             audience = self.url or "x402"
@@ -227,7 +223,22 @@ class Seller:
             registry=self.registry,
         )
 
-    def _offers(self, price: Price, network: Network, scheme: str) -> tuple[Offer, ...]:
+    def _offered(self, price: Price | PaymentOption | Offer, scheme: str) -> tuple[Offer, ...]:
+        if isinstance(price, Offer):
+            self._check(price)
+            return (price,)
+        option = price if isinstance(price, PaymentOption) else PaymentOption(price)
+        networks = self.networks if option.network is None else (self.registry.resolve(option.network),)
+        if unknown := [network for network in networks if network not in self.networks]:
+            raise LocalProtocolError(f"a price is for {unknown[0]}, which this seller is not set up for", field="prices")
+        pay_to = self.pay_to if option.pay_to is None else option.pay_to
+        if int(local(parse_address, pay_to, "pay_to"), 16) == 0:
+            raise LocalProtocolError("the zero address cannot be a payee", field="pay_to")
+        return tuple(
+            offer for network in networks for offer in self._offers(option.price, network, option.scheme or scheme, pay_to)
+        )
+
+    def _offers(self, price: Price, network: Network, scheme: str, pay_to: str) -> tuple[Offer, ...]:
         """Return a price on one network in every dialect this seller can settle."""
         token = self.ring is not None and self.facilitators is None and scheme == EXACT
         spoken = DIALECTS if token else tuple(dialect for dialect in DIALECTS if dialect is not Dialect.PERMIT_TOKEN)
@@ -237,7 +248,7 @@ class Seller:
         return offers(
             price,
             network,
-            self.pay_to,
+            pay_to,
             dialects=spoken,
             settle=self.settle_mode,
             timeout=self.timeout,
@@ -250,8 +261,6 @@ class Seller:
 
     def _check(self, offer: Offer) -> None:
         """Refuse an offer that nobody here could settle: its payer would be served, and nobody paid."""
-        if not isinstance(offer, Offer):
-            raise LocalProtocolError('write a price such as "$0.01", or offers', field="prices")
         if offer.network not in self.networks:
             raise LocalProtocolError(f"an offer is for {offer.network}, for which rpc names no node", field="prices")
         if self.facilitators is not None:

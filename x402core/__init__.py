@@ -21,12 +21,15 @@ if TYPE_CHECKING:
         Dialect,
         Eip2612Permit,
         Eip3009Permit,
+        Erc7710Permit,
+        FacilitatorRequest,
         HandlerHead,
         Method,
         Offer,
         Payer,
         Payment,
         Pending,
+        Permit2Permit,
         Receipt,
         RequestHead,
         Resource,
@@ -40,15 +43,18 @@ if TYPE_CHECKING:
         Unsettled,
     )
     from .machines.client import ClientExchange
+    from .machines.facilitator import FacilitatorExchange
     from .machines.machine import Cancel, Machine, ask, steps, translate
+    from .machines.remote import RemotePolicy, RemoteSettlement
     from .machines.server import ServerExchange
     from .machines.settlement import SettlementMachine, SettlementPolicy
     from .machines.token import TokenExchange
     from .money import AssetAmount, atomic, format_amount
-    from .policy import PayerPolicy, Terms, TokenTerms, offers
+    from .policy import FacilitatorTerms, PayerPolicy, SignInTerms, Terms, TokenTerms, offers
     from .reads import Facts
     from .registry import KNOWN, Asset, NetworkInfo, Registry
-    from .schemes.judge import Checked, Verified, check, judge, plan
+    from .schemes.judge import Checked, Verdict, Verified, charge, check, judge, plan, vouched
+    from .schemes.wallets import Wallets
     from .values import Address, Amount, Hash32, Millis, Network, Origin, Seconds, parse_address, parse_network, parse_origin
 
 _HOMES: Final = {
@@ -61,12 +67,15 @@ _HOMES: Final = {
         "Dialect",
         "Eip2612Permit",
         "Eip3009Permit",
+        "Erc7710Permit",
+        "FacilitatorRequest",
         "HandlerHead",
         "Method",
         "Offer",
         "Payer",
         "Payment",
         "Pending",
+        "Permit2Permit",
         "Receipt",
         "RequestHead",
         "Resource",
@@ -80,15 +89,18 @@ _HOMES: Final = {
         "Unsettled",
     ),
     "machines.client": ("ClientExchange",),
+    "machines.facilitator": ("FacilitatorExchange",),
     "machines.machine": ("Cancel", "Machine", "ask", "steps", "translate"),
+    "machines.remote": ("RemotePolicy", "RemoteSettlement"),
     "machines.server": ("ServerExchange",),
     "machines.settlement": ("SettlementMachine", "SettlementPolicy"),
     "machines.token": ("TokenExchange",),
     "money": ("AssetAmount", "atomic", "format_amount"),
-    "policy": ("PayerPolicy", "Terms", "TokenTerms", "offers"),
+    "policy": ("FacilitatorTerms", "PayerPolicy", "SignInTerms", "Terms", "TokenTerms", "offers"),
     "reads": ("Facts",),
     "registry": ("KNOWN", "Asset", "NetworkInfo", "Registry"),
-    "schemes.judge": ("Checked", "Verified", "check", "judge", "plan"),
+    "schemes.judge": ("Checked", "Verdict", "Verified", "charge", "check", "judge", "plan", "vouched"),
+    "schemes.wallets": ("Wallets",),
     "values": (
         "Address",
         "Amount",

@@ -7,7 +7,6 @@ import json
 import secrets
 import time
 from dataclasses import replace
-from importlib.util import find_spec
 from typing import Any
 
 import pytest
@@ -20,13 +19,12 @@ from x402core.events import Challenge, Dialect, Eip2612Permit, Eip3009Permit, Of
 from x402core.policy import offers
 from x402core.schemes import of
 from x402core.values import Address, Amount, Hash32, Network, Seconds
-from x402core.wire import permit_token, v2
+from x402core.wire import facilitator, permit_token, v2
 from x402core.wire.headers import encode_header
 from x402core.wire.json import dumps
 
 from .running import Done, Stand, run_apart, run_here
 
-version_1 = pytest.mark.skipif(find_spec("x402core.wire.v1") is None, reason="x402core.wire.v1 is not in this tree")
 Capture = pytest.CaptureFixture[bytes]
 WALLET = PrivateKeySigner(b"\x07" * 32)
 OFFERS = {offer.dialect: offer for offer in offers("$0.01", "base-sepolia", PAY_TO)}
@@ -300,7 +298,6 @@ def v1_payment() -> str:
     return encode_header({"x402Version": 1, "scheme": "exact", "network": "base-sepolia", "payload": payload})
 
 
-@version_1
 def test_a_402_of_version_1(capfdbinary: Capture) -> None:
     told = blocks(capfdbinary, json.dumps(V1))
     assert told["offer 1"]["says"].startswith("$0.01 (USDC, 10000 atomic units)")
@@ -313,7 +310,6 @@ def test_a_402_of_version_1(capfdbinary: Capture) -> None:
         assert "offer 1: $0.01" in words(capfdbinary, stand.url)
 
 
-@version_1
 def test_a_payment_of_version_1_whose_token_is_found_by_its_signature(capfdbinary: Capture) -> None:
     for what in (v1_payment(), f"X-PAYMENT: {v1_payment()}"):
         told = words(capfdbinary, what)
@@ -323,12 +319,48 @@ def test_a_payment_of_version_1_whose_token_is_found_by_its_signature(capfdbinar
         assert "WARNING" not in told
 
 
-@version_1
 def test_a_receipt_of_version_1(capfdbinary: Capture) -> None:
     document = {"success": True, "transaction": "0x" + "ab" * 32, "network": "base-sepolia", "payer": PAY_TO}
     told = words(capfdbinary, encode_header(document))
     assert "a receipt of x402 version 1" in told
     assert "https://sepolia.basescan.org/tx/0xab" in told
+
+
+# ------------------------------------------------------------------------------------------------------- facilitators
+
+
+def v2_request(offer: Offer = V2_OFFER) -> Any:
+    """Return what a facilitator is asked, of a payment by one offer."""
+    return json.loads(facilitator.encode_request(signed(V2_OFFER), offer))
+
+
+def test_what_a_facilitator_is_asked(capfdbinary: Capture) -> None:
+    told = blocks(capfdbinary, json.dumps(v2_request()))
+    assert told["request"]["says"].endswith("of x402 version 2")
+    assert "pays $0.01" in told["payment"]["says"]
+    assert "recovers to the payer" in told["payment"]["facts"]["signature"]
+    assert told["requirements"]["says"].startswith("$0.01")
+
+
+def test_what_a_facilitator_is_asked_in_version_1(capfdbinary: Capture) -> None:
+    payment = json.loads(base64.b64decode(v1_payment()))
+    document = {"x402Version": 1, "paymentPayload": payment, "paymentRequirements": V1_OFFER}
+    told = blocks(capfdbinary, json.dumps(document))
+    assert told["request"]["says"].endswith("of x402 version 1")
+    assert "recovers to the payer" in told["payment"]["facts"]["signature"]
+    done = inspect(capfdbinary, json.dumps({**document, "x402Version": 2}))
+    assert (done.code, b"x402Version" in done.out) == (1, True)
+
+
+def test_what_a_facilitator_answers(capfdbinary: Capture) -> None:
+    assert "says the payment is valid" in words(capfdbinary, json.dumps({"isValid": True, "payer": PAY_TO}))
+    told = words(capfdbinary, json.dumps({"isValid": False, "invalidReason": "insufficient_funds", "payer": PAY_TO}))
+    assert "refuses the payment: insufficient_funds" in told
+    assert inspect(capfdbinary, json.dumps({"isValid": "true"})).code == 1
+    settled = {"success": False, "errorReason": "insufficient_funds", "transaction": "", "network": "eip155:84532"}
+    assert "was not settled" in words(capfdbinary, json.dumps(settled))
+    kinds = {"kinds": [{"x402Version": 2, "scheme": "exact", "network": "eip155:84532"}], "extensions": [], "signers": {}}
+    assert "exact on Base Sepolia (eip155:84532), play money" in words(capfdbinary, json.dumps(kinds))
 
 
 # --------------------------------------------------------------------------------------------------- from where it comes
@@ -347,7 +379,7 @@ def test_from_standard_input_as_curl_prints_it() -> None:
 
 def test_a_shops_402_and_nothing_is_paid(ground: Ground, shop: Shop, capfdbinary: Capture) -> None:
     told = words(capfdbinary, shop.paid)
-    assert "HTTP 402, spoken: permit-token, x402-v2" in told
+    assert "HTTP 402, spoken: permit-token, x402-v1, x402-v2" in told
     assert "offer 2: $0.01" in told
     assert "permits go to" in told
     assert (shop.api.runs, shop.entries(), shop.earned) == (0, (), 0)

@@ -1,8 +1,8 @@
 """Who signs: a private key in this process, or anything that looks like it from outside.
 
-A signer never signs blind.  For typed data it computes the digest itself, from what a wallet would show, and refuses when
-the command asks for another one; for transactions it refuses another chain's.  A key is turned into a signing function at
-once: the object holds no key that could be printed, pickled or logged.
+A signer never signs blind.  Of typed data, or of a text, it computes the digest itself, from what a wallet would show, and
+refuses when the command asks for another one; for transactions it refuses another chain's.  A key is turned into a signing
+function at once: the object holds no key that could be printed, pickled or logged.
 """
 
 from __future__ import annotations
@@ -11,14 +11,15 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final, NoReturn, Protocol, overload
 
-from x402core.commands import Command, SignTransactions, SignTypedData
+from x402core.commands import Command, SignMessage, SignTransactions, SignTypedData
 from x402core.errors import LocalProtocolError
 from x402core.evm import secp256k1
 from x402core.evm.address import checksum
 from x402core.evm.eip712 import typed_data_digest
+from x402core.evm.keccak import keccak
 from x402core.values import Address, chain_id
 
-__all__ = ["AsyncSigner", "PrivateKeySigner", "Signer", "shown_digest"]
+__all__ = ["AsyncSigner", "PrivateKeySigner", "Signer", "message_digest", "shown_digest"]
 
 _KEY = re.compile(r"(?:0x)?([0-9a-fA-F]{64})", re.ASCII)
 _PARTS: Final = ("types", "primaryType", "domain", "message")
@@ -32,7 +33,7 @@ class Signer(Protocol):
         """The account."""
 
     @overload
-    def sign(self, command: SignTypedData) -> bytes: ...
+    def sign(self, command: SignTypedData | SignMessage) -> bytes: ...
     @overload
     def sign(self, command: SignTransactions) -> tuple[bytes, ...]: ...
 
@@ -45,7 +46,7 @@ class AsyncSigner(Protocol):
         """The account."""
 
     @overload
-    async def sign(self, command: SignTypedData) -> bytes: ...
+    async def sign(self, command: SignTypedData | SignMessage) -> bytes: ...
     @overload
     async def sign(self, command: SignTransactions) -> tuple[bytes, ...]: ...
 
@@ -68,29 +69,31 @@ class PrivateKeySigner:
         return self._sign(digest)
 
     @overload
-    def sign(self, command: SignTypedData) -> bytes: ...
+    def sign(self, command: SignTypedData | SignMessage) -> bytes: ...
     @overload
     def sign(self, command: SignTransactions) -> tuple[bytes, ...]: ...
-    def sign(self, command: SignTypedData | SignTransactions) -> bytes | tuple[bytes, ...]:
+    def sign(self, command: SignTypedData | SignMessage | SignTransactions) -> bytes | tuple[bytes, ...]:
         """Perform a signing command.  Raises: LocalProtocolError when it is not what it says; nothing is signed then."""
         if isinstance(command, SignTypedData):
-            return self._typed_data(command)
+            return self._shown(command, shown_digest(command.typed_data), "the typed data")
+        if isinstance(command, SignMessage):
+            return self._shown(command, message_digest(command.message), "the message")
         chain = chain_id(command.network)
         if any(each.chain_id != chain for each in command.transactions):
             raise LocalProtocolError(f"a transaction is not for {command.network}", field="transactions")
         return tuple([self._sign(each.signing_hash()) for each in command.transactions])
 
-    def _typed_data(self, command: SignTypedData) -> bytes:
+    def _shown(self, command: SignTypedData | SignMessage, digest: bytes, what: str) -> bytes:
         if command.account != self.address:
             raise LocalProtocolError(f"this signer is {checksum(self.address)}, not the account asked for", field="account")
-        if shown_digest(command.typed_data) != command.digest:
-            raise LocalProtocolError("the digest is not that of the typed data", field="digest")
-        return self._sign(command.digest)
+        if digest != command.digest:
+            raise LocalProtocolError(f"the digest is not that of {what}", field="digest")
+        return self._sign(digest)
 
     @property
     def table(self) -> dict[type[Command[Any]], Any]:
         """What this performs, for ``drive.dispatch``."""
-        return {SignTypedData: self.sign, SignTransactions: self.sign}
+        return {SignTypedData: self.sign, SignMessage: self.sign, SignTransactions: self.sign}
 
     def __repr__(self) -> str:
         """Show the address only."""
@@ -99,6 +102,12 @@ class PrivateKeySigner:
     def __reduce__(self) -> NoReturn:
         """Refuse to be pickled or copied."""
         raise TypeError("a signer is not to be pickled or copied: it stands for a private key")
+
+
+def message_digest(message: str) -> bytes:
+    """Return the digest of a text as a wallet signs it (``personal_sign``, EIP-191 version 0x45)."""
+    text = message.encode()
+    return keccak(b"\x19Ethereum Signed Message:\n" + str(len(text)).encode() + text)
 
 
 def shown_digest(typed_data: Mapping[str, object]) -> bytes:

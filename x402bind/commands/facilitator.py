@@ -49,6 +49,8 @@ def add(subparsers: Subparsers) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Serve until interrupted."""
+    from x402bind.ledger.contract import LedgerUnavailable
+
     try:
         check_listening(options)
         app = _app(options)
@@ -57,6 +59,8 @@ def run(options: argparse.Namespace) -> int:
         return MISUSE
     except LocalProtocolError as error:
         return misuse("facilitator", error)
+    except LedgerUnavailable as error:
+        return misuse("facilitator", LocalProtocolError(str(error), field="ledger"))
     forgets("facilitator", options.ledger)
     return listen(app, options.host, options.port, "facilitator")
 

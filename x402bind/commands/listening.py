@@ -122,4 +122,6 @@ def listen(app: Any, host: str, port: int, what: str) -> int:
         server.run()
     except KeyboardInterrupt:
         return 0
+    except SystemExit:  # it could not listen there, and has said why
+        return 1
     return 0 if server.started else 1

@@ -16,7 +16,7 @@ from x402core.wire.headers import decode_header, encode_header
 from x402core.wire.http import decode_402
 from x402core.wire.json import dumps, loads
 
-from . import version1
+from . import facilitators, version1
 from .explain import Block, challenge_blocks, payment_blocks, receipt_blocks
 from .words import instant
 
@@ -83,6 +83,9 @@ _MESSAGES: Final = (
     _Message("a 402 of x402 version 1 (body)", 1, "", "accepts", version1.challenge),
     _Message("X-PAYMENT: a payment of x402 version 1", 1, version1.X_PAYMENT, "payload", version1.payment),
     _Message("X-PAYMENT-RESPONSE: a receipt of x402 version 1", 1, version1.X_PAYMENT_RESPONSE, "success", version1.receipt),
+    _Message("what a facilitator is asked", None, "", "paymentRequirements", facilitators.request),
+    _Message("what a facilitator answers to /verify", None, "", "isValid", facilitators.verified),
+    _Message("what a facilitator answers to /supported", None, "", "kinds", facilitators.supported),
     _Message("a 402 of the permit-token flow", None, "", "payment_scheme", _permit_challenge),
     _Message("a permit for an access token (permit-token flow)", None, "", "permit", _permit_payment),
     _Message("an access token (permit-token flow)", None, "", "access_token", _token_reply),

@@ -52,6 +52,8 @@ def add(subparsers: Subparsers) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Serve until interrupted."""
+    from x402bind.ledger.contract import LedgerUnavailable
+
     try:
         check_listening(options)
         app = _app(options)
@@ -60,6 +62,8 @@ def run(options: argparse.Namespace) -> int:
         return MISUSE
     except LocalProtocolError as error:
         return misuse("serve", error)
+    except LedgerUnavailable as error:
+        return misuse("serve", LocalProtocolError(str(error), field="ledger"))
     forgets("serve", options.ledger)
     return listen(app, options.host, options.port, "serve")
 
@@ -152,7 +156,8 @@ def _seller(
 
 
 def _closing(app: Any, proxy: Any) -> Any:
-    """Let the proxy's connections go with the lifespan."""
+    """Let the proxy's connections go with the lifespan, and say in a line where the service behind breaks off."""
+    from x402bind.servers.proxy import Broken
 
     @asynccontextmanager
     async def closed() -> AsyncIterator[None]:
@@ -163,7 +168,10 @@ def _closing(app: Any, proxy: Any) -> Any:
 
     async def serve(scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "lifespan":
-            await app(scope, receive, send)
+            try:
+                await app(scope, receive, send)
+            except Broken as error:  # what has not been sent is a 500, what streams is cut off
+                sys.stderr.write(f"x402 serve: the service behind broke off its answer: {error}\n")
             return
         async with closed():
             await app(scope, receive, send)

@@ -16,7 +16,7 @@ from x402bind.servers.held import Message, Receive, Scope, Send
 from x402core.errors import LocalProtocolError
 from x402core.events import Payer
 
-__all__ = ["Proxy", "echo"]
+__all__ = ["Broken", "Proxy", "echo"]
 
 _Headers = list[tuple[bytes, bytes]]
 _HOP: Final = frozenset(
@@ -33,7 +33,9 @@ class Proxy:
     """Pass every request on to ``upstream`` (an http or https URL), streamed both ways.
 
     Nothing is shared between two requests but connections: no cookies, no redirects, no headers of our own.  ``timeout`` is in
-    seconds, for each step.  Raises: LocalProtocolError for what is no such URL, or when httpx is missing.
+    seconds, for each step.  An answer that breaks off raises Broken, for the server to hang up too.
+
+    Raises: LocalProtocolError for what is no such URL, or when httpx is missing.
     """
 
     def __init__(self, upstream: str, *, timeout: float = 60.0) -> None:
@@ -83,6 +85,8 @@ class Proxy:
             async for chunk in response.aiter_raw():
                 await send({"type": "http.response.body", "body": chunk, "more_body": True})
             await send({"type": "http.response.body", "body": b"", "more_body": False})
+        except self._httpx.HTTPError as error:
+            raise Broken(type(error).__name__) from None
         finally:
             await response.aclose()
         return None
@@ -90,6 +94,10 @@ class Proxy:
     async def aclose(self) -> None:
         """Let go of the connections."""
         await self._transport.aclose()
+
+
+class Broken(Exception):
+    """The service behind broke off within its answer: what came of it must not pass for the whole."""
 
 
 class _Gone(Exception):
