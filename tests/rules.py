@@ -41,7 +41,8 @@ from x402core.commands import (
     VerifyPayment,
 )
 from x402core.errors import Reason
-from x402core.events import Answered, Cancelled, Event, Failed, ResponseHead, Resume, Settled, Unsettled
+from x402core.events import Answered, Cancelled, Event, Failed, ResponseHead, Resume, Settled, Unsettled, same_payment
+from x402core.evm.digests import PERMIT2
 from x402core.ledger import ClaimStatus, Stored
 from x402core.machines.client import ClientExchange
 from x402core.machines.facilitator import FacilitatorExchange
@@ -132,7 +133,14 @@ def _money(log: Sequence[Entry], commands: list[Command[Any]], closers: list[Any
         if isinstance(closer, CommitClaim):
             paid = [isinstance(o, Settled) for o in outcome] == [True] or recorded in ([Stored.STORED], [Stored.DUPLICATE])
             unserved = [c.status for c in answers(log, ClaimPayment) if not isinstance(c, Failed)] == [ClaimStatus.UNSERVED]
-            assert paid or unserved, "committed although nothing was paid or journaled"
+            assert paid or unserved or _free(log), "committed although nothing was paid or journaled"
+
+
+def _free(log: Sequence[Entry]) -> bool:
+    """Say whether nothing was charged of a ceiling: the handler said so, and the money was not asked for."""
+    ceilings = [c.checked.offer.scheme for c in log if isinstance(c, VerifyPayment)] == ["upto"]
+    said = [head.overrides for head in answers(log, InvokeHandler) if not isinstance(head, Failed)]
+    return ceilings and said == ['{"amount":"0"}'] and not any(isinstance(c, SettlePayment) for c in log)
 
 
 def _never_sent(outcome: object) -> bool:
@@ -150,9 +158,8 @@ def _handler(log: Sequence[Entry], commands: list[Command[Any]], ours: list[Any]
         let_go = [c for c in commands if isinstance(c, Respond) and c.reply is None]
         done = answers(log, InvokeHandler)
         if let_go and done and not isinstance(done[0], Failed) and done[0].status < 400:
-            assert any(isinstance(o, Settled) for o in answers(log, SettlePayment)), (
-                "a held response left before the money moved"
-            )
+            moved = any(isinstance(o, Settled) for o in answers(log, SettlePayment))
+            assert moved or _free(log), "a held response left before the money moved"
 
 
 # ------------------------------------------------------------------------------------------------------------- the payer
@@ -160,18 +167,21 @@ def _handler(log: Sequence[Entry], commands: list[Command[Any]], ours: list[Any]
 
 def _client(log: Sequence[Entry]) -> None:
     commands = [entry for entry in log if isinstance(entry, Command)]
-    assert sum(isinstance(c, SignTypedData) for c in commands) <= 1, "one signature per exchange"
+    signed = [c.typed_data["primaryType"] for c in commands if isinstance(c, SignTypedData)]
+    spender = [c.typed_data["message"].get("spender") for c in commands if isinstance(c, SignTypedData)]
+    sponsored = len(signed) == 2 and (signed[0], str(spender[0]).lower()) == ("Permit", PERMIT2)
+    assert len(signed) <= 1 or sponsored, "one signature per exchange, and one more that lets Permit2 move the token"
     assert len({(c.url, c.body) for c in commands if isinstance(c, SendTokenRequest)}) <= 1, "never two permits"
     headers = [c.set_headers for c in commands if isinstance(c, SendRequest)]
-    permits = {h for h in headers if h and h[0][0] == "PAYMENT-SIGNATURE"}
+    permits = {h for h in headers if h and h[0][0] in ("PAYMENT-SIGNATURE", "X-PAYMENT")}
     assert len(permits) <= 1, "never two permits"
     left = [c for c in commands if isinstance(c, SendTokenRequest) or (isinstance(c, SendRequest) and c.set_headers in permits)]
     for command in left:
         before = log[: log.index(command)]
         assert answers(before, ApprovePayment) == [True], "a permit left without approval"
         signatures = answers(before, SignTypedData)
-        assert len(signatures) == 1
-        assert isinstance(signatures[0], bytes), "a permit left without a signature"
+        assert len(signatures) == len(signed)
+        assert all(isinstance(each, bytes) for each in signatures), "a permit left without a signature"
     if any(isinstance(c, StoreToken) for c in commands):
         assert any(isinstance(r, ResponseHead) and r.status == 200 for r in answers(log, SendTokenRequest))
     for command in commands:
@@ -220,6 +230,9 @@ def _settlement(machine: SettlementMachine, log: Sequence[Entry], safety_only: b
             case PersistOutcome():
                 assert outcome is None, "one outcome"
                 outcome = entry.record.outcome
+            case Report() if began is not None and not same_payment(began.offer, machine._record.offer):
+                assert entry.outcome.final
+                assert not stored, "nothing is done about another's settlement"
             case Report():
                 known = getattr(began, "outcome", None)
                 unrecorded = isinstance(entry.outcome, Unsettled) and not entry.outcome.final

@@ -424,4 +424,4 @@ def test_the_caller_leaves_while_redeeming(play: Play) -> None:
 
 
 def test_every_row_was_taken() -> None:
-    rows.check(__name__)
+    rows.check(__name__, "tests.test_client_more_playbook")

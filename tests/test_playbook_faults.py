@@ -19,7 +19,9 @@ from x402core.machines.settlement import SettlementMachine, SettlementPolicy
 
 MODULES = (
     "test_client_playbook",
+    "test_client_more_playbook",
     "test_server_playbook",
+    "test_server_more_playbook",
     "test_token_playbook",
     "test_settlement_playbook",
     "test_settlement_journal_playbook",

@@ -37,10 +37,12 @@ from x402core.events import Offer, Payment, TokenRequest
 from x402core.evm.secp256k1 import recover
 from x402core.ledger import ClaimStatus
 from x402core.policy import Terms, TokenTerms
+from x402core.reads import SignatureValid
 from x402core.schemes import of
-from x402core.schemes.judge import check
+from x402core.schemes.judge import Checked, check, plan
+from x402core.schemes.wallets import SignedBy
 from x402core.values import Amount
-from x402core.wire import permit_token, v2
+from x402core.wire import identifier, permit_token, v2
 
 N = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
 PRICE = 10_000
@@ -92,7 +94,7 @@ def test_two_hundred_replays_cost_one_payment_and_one_run(terms: Terms) -> None:
 def test_a_permit_copied_from_the_chain_buys_no_answer() -> None:
     world = World(TERMS_V2)
     permit = authorization()
-    name, secret = v2.PAYMENT_SIGNATURE, {"payment-identifier": {"info": {"id": "a random one"}}}
+    name, secret = v2.PAYMENT_SIGNATURE, identifier.identified(identifier.advertised(), "a_random_one_of_16")
     own = v2.encode_payment(Payment(permit, V2_AFTER, None, secret))
     paid = world.serve(request((name, own)))
     thief = world.serve(request(payment_header(permit)), b"t" * 32)
@@ -161,11 +163,16 @@ def test_a_permit_of_another_chain_or_token_or_amount_is_refused_statically() ->
         replace(permit, asset=PAYER),
         replace(permit, amount=Amount(1)),
         replace(permit, pay_to=PAYER),
-        replace(permit, nonce=hash32(9)),
     ):
         assert isinstance(check(wrong, V2_AFTER), Refusal)
-        if wrong.nonce == permit.nonce:  # even well signed
-            assert isinstance(check(signed(wrong, V2_AFTER), V2_AFTER), Refusal)
+        assert isinstance(check(signed(wrong, V2_AFTER), V2_AFTER), Refusal), "even well signed"
+
+
+def test_a_key_that_is_not_the_payers_proves_nothing_unless_the_payer_is_a_contract_that_says_so() -> None:
+    found = check(replace(authorization(), nonce=hash32(9)), V2_AFTER)
+    assert isinstance(found, Checked)
+    assert found.by is SignedBy.CONTRACT
+    assert SignatureValid in {type(read) for read in plan(found)}
 
 
 def test_the_signature_is_the_payers_own() -> None:

@@ -148,7 +148,15 @@ def test_an_offer_that_is_not_ours(play: Play) -> None:
 @transcript
 def test_a_permit_signed_by_another(play: Play) -> None:
     forged = replace(P, payer=USDC)
-    play(server()).feed(paid_request(forged)).end(Respond, status=402, headers=has(v2.PAYMENT_REQUIRED))
+    book = play(server()).feed(paid_request(forged)).expect(RecallPayment, key=forged.key).answer(NEW)
+    book.expect(VerifyPayment).answer(Refusal(R.SIGNATURE)).end(Respond, status=402, headers=has(v2.PAYMENT_REQUIRED))
+
+
+@transcript
+def test_a_signature_that_is_none_costs_no_chain_read(play: Play) -> None:
+    for signature in (P.signature[:64] + b"\x1d", b"\0" * 65):
+        forged = replace(P, signature=signature)
+        play(server()).feed(paid_request(forged)).end(Respond, status=402, headers=has(v2.PAYMENT_REQUIRED))
 
 
 # ------------------------------------------------------------------------------------------------------------- with a token
@@ -454,4 +462,4 @@ def test_the_lease_outlives_the_permit(play: Play) -> None:
 
 
 def test_every_row_was_taken() -> None:
-    rows.check(__name__)
+    rows.check(__name__, "tests.test_server_more_playbook")

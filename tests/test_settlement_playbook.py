@@ -187,6 +187,14 @@ def test_the_intent_cannot_be_stored(play: Play) -> None:
 
 
 @transcript
+def test_the_same_permit_journaled_for_another_payee_is_not_settled_again(play: Play) -> None:
+    """A Permit2 witness names the payee, an EIP-2612 permit does not: what the journal has is compared, not only its key."""
+    elsewhere = replace(INTENT, offer=replace(V2_AFTER, pay_to=PAYER))
+    book = play(machine()).feed(settle(P, V2_AFTER)).expect(PersistIntent).answer(elsewhere)
+    book.end(Report, outcome=lambda it: (it.final, it.transactions) == (True, ()), state=S.NOT_SENT)
+
+
+@transcript
 def test_trouble_before_sending_is_rested_over(play: Play) -> None:
     book = stored(play).fail("ChainUnavailable").woken().expect(AllocateTxNumbers).answer(LANE)
     book.expect(SignTransactions).fail("SignerGone").expect(ReturnTxNumbers(NETWORK, P.key)).woken()

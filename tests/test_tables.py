@@ -72,7 +72,8 @@ CLIENT_SPEC = spec_of(
     },
     by_state={  # what a response means depends on what went out (client.py, on_response)
         CS.SENT: _UNPAID | {CI.SIGN_IN_OFFERED},
-        CS.SENT_SIGNED_IN: _UNPAID,  # signing in is tried once (client.py, _first_response)
+        # signing in is tried once, and not for a request that cannot be sent again (client.py, _first_response)
+        CS.SENT_SIGNED_IN: _UNPAID - {CI.NOT_REPLAYABLE},
         CS.SPONSORING: frozenset({CI.SIGNED, CI.SIGN_FAILED}),
         CS.PAYING: frozenset(
             {CI.RECEIPT_SUCCESS, CI.RECEIPT_FAILURE, CI.PAYMENT_REQUIRED, CI.ASKED_TO_WAIT, CI.RESPONSE, CI.IO_FAILED}

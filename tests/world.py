@@ -40,11 +40,15 @@ from x402core.reads import (
     AuthorizationState,
     AuthorizationTrace,
     BalanceOf,
+    CodeAt,
     Facts,
     Log,
+    NonceBitmap,
     PermitNonce,
     Read,
+    SignatureValid,
     Simulate,
+    SimulateAll,
     Simulated,
     TxReceipt,
 )
@@ -139,7 +143,15 @@ def good_facts(proof: Checked, *, now: Millis = NOW, block: int = BLOCK) -> Fact
                 answers_[read] = 10**9
             case PermitNonce():
                 answers_[read] = proof.permit.nonce  # type: ignore[union-attr]
-            case Simulate():
+            case Allowance():
+                answers_[read] = 10**9
+            case NonceBitmap():
+                answers_[read] = 0
+            case CodeAt():
+                answers_[read] = b"\xfe"
+            case SignatureValid():
+                answers_[read] = True
+            case Simulate() | SimulateAll():
                 answers_[read] = Simulated(True)
     return Facts(block, seconds(now), answers_)
 

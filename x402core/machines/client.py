@@ -174,7 +174,6 @@ class ClientExchange(Machine[ClientState, ClientInput]):
         Row(S.SENT_SIGNED_IN, I.RESPONSE, S.DONE, "do_deliver_free", (Deliver,)),
         Row(S.SENT_SIGNED_IN, I.PAYMENT_REQUIRED, S.CHOOSING, "do_ask_approval", (ApprovePayment,)),
         Row(S.SENT_SIGNED_IN, I.NO_ACCEPTABLE_OFFER, S.DECLINED, "do_decline", (Deliver,)),
-        Row(S.SENT_SIGNED_IN, I.NOT_REPLAYABLE, S.DECLINED, "do_decline", (Deliver,)),
         Row(S.SENT_SIGNED_IN, I.ORIGIN_REFUSED, S.DECLINED, "do_decline", (Deliver,)),
         Row(S.SENT_SIGNED_IN, I.OFFER_MALFORMED, S.FAILED, "do_fail", (Deliver,)),
         Row(S.SENT_SIGNED_IN, I.IO_FAILED, S.FAILED, "do_fail", (Deliver,)),
