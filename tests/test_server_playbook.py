@@ -153,10 +153,9 @@ def test_a_permit_signed_by_another(play: Play) -> None:
 
 
 @transcript
-def test_a_signature_that_is_none_costs_no_chain_read(play: Play) -> None:
-    for signature in (P.signature[:64] + b"\x1d", b"\0" * 65):
-        forged = replace(P, signature=signature)
-        play(server()).feed(paid_request(forged)).end(Respond, status=402, headers=has(v2.PAYMENT_REQUIRED))
+def test_what_the_permit_itself_shows_to_be_wrong_costs_no_question(play: Play) -> None:
+    for wrong in (authorization(offer=replace(V2_AFTER, amount=9_999)), authorization(offer=replace(V2_AFTER, pay_to=USDC))):
+        play(server()).feed(paid_request(wrong)).end(Respond, status=402, headers=has(v2.PAYMENT_REQUIRED))
 
 
 # ------------------------------------------------------------------------------------------------------------- with a token
