@@ -7,6 +7,7 @@ With ``X402_CI=1`` nothing may be skipped: a skip is a failure then.
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Generator, Iterator
 from typing import Any
 
@@ -16,6 +17,8 @@ from tests.chains import Missing
 from tests.install_peers import PEERS
 from tests.playbook import Play
 
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # a shell's background jobs ignore it, and so would all they start
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 _CI = os.environ.get("X402_CI") == "1"
 for _peer, _variable in (("mock", "X402_MOCK_PYTHON"), ("x402", "X402_OFFICIAL_PYTHON")):
     _python = PEERS / _peer / "bin" / "python"

@@ -351,7 +351,7 @@ class Shop:
         return until(lambda: (e := [e for e in self.entries() if e.state in over]) and len(e) >= count and tuple(e))
 
     def offer(self, dialect: Dialect = Dialect.V2) -> Offer:
-        found = self.app._terms["/paid"].offers
+        found = self.app.terms("/paid").offers
         return next(offer for offer in found if offer.dialect is dialect)
 
 

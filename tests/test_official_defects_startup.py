@@ -112,7 +112,7 @@ def test_an_offer_list_that_is_empty_is_no_price() -> None:
 def test_a_price_is_exact(price: Any, amount: int) -> None:
     """Row "prices", the other half: what is written is what is asked."""
     app = PaymentMiddleware(Api(), seller(), {"/paid": price})
-    assert {offer.amount for offer in app._terms["/paid"].offers} == {amount}
+    assert {offer.amount for offer in app.terms("/paid").offers} == {amount}
 
 
 # ------------------------------------------------------------------------------------------------------------ who is paid

@@ -61,7 +61,8 @@ class Listing:
 
     ``resource`` is its public URL, or a path under the seller's (default: the path asked for).  ``reference`` is the
     seller's own word for a sale, or a function of the request that returns it; ``tags`` go with it.  Neither is shown to
-    payers; handlers find both in :class:`Paid`.  ``extensions`` are advertised beside the seller's.
+    payers; handlers find both in :class:`Paid`.  ``extensions`` are advertised beside the seller's.  A price that is a function
+    of the request sells no access tokens.
     """
 
     price: Pricing
@@ -113,10 +114,14 @@ _MOST: Final = 1024  # terms kept per listing: whoever asks for ever new paths m
 
 
 class Shelf:
-    """A listing of ``seller`` at ``path``, its terms at hand; ``path`` is what access tokens open, and signing in too."""
+    """A listing of ``seller`` at ``path``, its terms at hand; ``path`` is what access tokens open.
 
-    def __init__(self, seller: Seller, listing: Listing, path: str) -> None:
-        self.seller, self.listing, self.path = seller, listing, path
+    ``whole``: the path is one resource, however it is spelled; else it stands for many (a route's template, every path), and
+    what is sold, and what signing in gives back, is the path that is asked for.
+    """
+
+    def __init__(self, seller: Seller, listing: Listing, path: str, *, whole: bool = True) -> None:
+        self.seller, self.listing, self.path, self.whole = seller, listing, path, whole
         self.fixed: Terms | None = None if callable(listing.price) else self._terms(listing.price)
         self._known: dict[tuple[object, ...], Terms] = {}
 
@@ -124,6 +129,11 @@ class Shelf:
     def computed(self) -> bool:
         """True when the price is a function of the request."""
         return self.fixed is None
+
+    @property
+    def sells_tokens(self) -> bool:
+        """True when a permit buys a token here; never at a computed price, which is of one request."""
+        return self.fixed is not None and self.fixed.token is not None
 
     def compute(self, request: Any) -> Prices | Awaitable[Prices]:
         """Work out the price of a request, as the listing's function does.  Raises: whatever that raises."""
@@ -135,26 +145,29 @@ class Shelf:
 
         Raises: LocalProtocolError for what is no price.
         """
-        if self.fixed is not None and (asked == self.path or self.listing.resource is not None):
+        asked = self.path if self.whole or len(asked) > _LONGEST else asked
+        if self.fixed is not None and asked == self.path:
             return self._signed(self.fixed)
-        if prices is not None:
-            prices = each(prices)
-        asked = asked if len(asked) <= _LONGEST else self.path
-        key = (asked, *map(_key, () if prices is None else each(prices)))
+        if self.fixed is None:
+            prices = each(prices)  # type: ignore[arg-type]  # None is no price, and refused as none
+        key = (asked, *map(_key, prices or ()))  # type: ignore[arg-type]
         try:
             terms = self._known.get(key)
         except TypeError:  # no price can be without a hash
-            terms = self._terms(() if prices is None else prices)  # refuses it
+            terms = self._terms(prices or ())  # refuses it
         if terms is None:
             if len(self._known) >= _MOST:
                 self._known.clear()
-            terms = self.fixed if prices is None else self._terms(prices)
-            assert terms is not None
-            if self.listing.resource is None:
-                url = self.seller.url + quote(asked)
-                terms = replace(terms, resource=replace(terms.resource, url=url))
-            self._known[key] = terms
+            terms = self._known[key] = self._of(asked, self.fixed or self._terms(prices or ()))
         return self._signed(terms)
+
+    def _of(self, asked: str, terms: Terms) -> Terms:
+        """Return terms that name the path asked for, where the seller named no resource."""
+        if asked != self.path and terms.sign_in is not None:
+            terms = replace(terms, sign_in=replace(terms.sign_in, resource=asked))
+        if asked == self.path or self.listing.resource is not None:
+            return terms
+        return replace(terms, resource=replace(terms.resource, url=self.seller.url + quote(asked)))
 
     def _signed(self, terms: Terms) -> Terms:
         return self.seller.attester.current(terms)
@@ -168,6 +181,7 @@ class Shelf:
             description=listing.description,
             mime_type=listing.mime_type,
             scheme=listing.scheme,
+            tokens=not callable(listing.price),
         )
         if listing.resource is not None:
             url = listing.resource if "://" in listing.resource else self.seller.url + listing.resource

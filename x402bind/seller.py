@@ -195,14 +195,17 @@ class Seller:
         description: str = "",
         mime_type: str = "",
         scheme: str = "exact",
+        tokens: bool = True,
     ) -> Terms:
         """Return what a path costs: a price on every network of this seller, on those you name, or offers of your own.
 
         ``scheme`` ``"upto"`` makes the price a ceiling, of which the handler says what it charges (``Settlement-Overrides``).
-        Tokens bought for it, at ``token_path``, open this path and no other.
+        Tokens bought for it, at ``token_path``, open this path and no other; without ``tokens`` none are sold.
         Raises: LocalProtocolError naming the argument.
         """
         offered = tuple(offer for price in each(prices) for offer in self._offered(price, scheme))
+        if not tokens:
+            offered = tuple(offer for offer in offered if offer.dialect is not Dialect.PERMIT_TOKEN)
         token = None
         if self.ring is not None and any(offer.dialect is Dialect.PERMIT_TOKEN for offer in offered):
             audience = self.url or "x402"

@@ -84,9 +84,11 @@ def test_the_whole_story_as_one_document(shop: Shop, payer: Payer, capfdbinary: 
 
 def test_the_permit_token_flow_with_a_node(ground: Ground, tmp_path: Path, payer: Payer, capfdbinary: Capture) -> None:
     with Shop(ground, tmp_path) as shop:
-        terms = shop.app._terms["/paid"]
-        only = tuple(offer for offer in terms.offers if offer.dialect is Dialect.PERMIT_TOKEN)
-        shop.app._terms["/paid"] = replace(terms, offers=only)
+        shelf = shop.app.paths.find("/paid")
+        assert shelf is not None
+        assert shelf.fixed is not None
+        only = tuple(offer for offer in shelf.fixed.offers if offer.dialect is Dialect.PERMIT_TOKEN)
+        shelf.fixed = replace(shelf.fixed, offers=only)
         done = pay(capfdbinary, shop.paid, key=payer.key.hex())
         assert done.code == 4
         assert "--rpc NETWORK=URL" in done.err

@@ -149,7 +149,10 @@ class OurServer(Served):
         account = self.seller.signer.address if self.seller.signer else self.seller._kinds[NETWORK]
         self.gate = PaymentMiddleware(self.handlers, self.seller, self._prices(account), upto=UPTO)
         for path, extensions in SPONSORED.items():  # one way of sponsoring only, so that a row says which was taken
-            self.gate._terms[path] = replace(self.gate._terms[path], extensions=extensions)
+            shelf = self.gate.paths.find(path)
+            assert shelf is not None
+            assert shelf.fixed is not None
+            shelf.fixed = replace(shelf.fixed, extensions=extensions)
 
     def _prices(self, account: Address) -> Mapping[str, str | Iterable[Offer]]:
         def one(method: str, dialect: Dialect = Dialect.V2, settle: SettleMode = SettleMode.AFTER) -> tuple[Offer, ...]:

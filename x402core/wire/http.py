@@ -17,7 +17,16 @@ from .headers import decode_header, encode_header, find_all, single
 from .json import Fields, Json, Writable, dumps, loads
 from .sign_in import SIGN_IN_WITH_X
 
-__all__ = ["EXPOSED_HEADERS", "VARY", "carries_payment", "decode_402", "encode_402", "no_such_scope", "too_large"]
+__all__ = [
+    "EXPOSED_HEADERS",
+    "VARY",
+    "carries_payment",
+    "carries_receipt",
+    "decode_402",
+    "encode_402",
+    "no_such_scope",
+    "too_large",
+]
 
 EXPOSED_HEADERS: Final = (
     "Access-Control-Expose-Headers",
@@ -109,6 +118,11 @@ def _is_v1(version: Json) -> bool:
 def carries_payment(headers: Headers) -> bool:
     """Say whether a request brings a permit along, so that a binding knows to digest its body; judges nothing."""
     return bool(find_all(headers, v2.PAYMENT_SIGNATURE) or find_all(headers, v1.X_PAYMENT))
+
+
+def carries_receipt(headers: Headers) -> bool:
+    """Say whether a reply tells its payer what became of the money, so that a binding sends it whatever else there is."""
+    return bool(find_all(headers, v2.PAYMENT_RESPONSE) or find_all(headers, v1.X_PAYMENT_RESPONSE))
 
 
 def too_large(most: int) -> Reply:

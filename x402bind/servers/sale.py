@@ -1,0 +1,240 @@
+"""One sale over ASGI: a request, what it costs, and the application that is run for it on a leash.
+
+What is sold at what price is known here (a :class:`~x402bind.pricing.Shelf`); which requests are sales, the edges know: the
+middleware by path (``asgi.py``), the frameworks by route (``starlette.py``).  No decision about money is taken here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import parse_qs, quote
+
+import anyio
+
+from x402bind.drive import arun
+from x402bind.pricing import Asked, Paid, Shelf
+from x402bind.seller import Seller
+from x402core.commands import Command, InvokeHandler, RecordIntent, ReportRefundDue, Respond, SettlePayment
+from x402core.errors import LocalProtocolError, Reply
+from x402core.events import HandlerHead, Headers, Payer, RequestHead, TokenRequest
+from x402core.machines.machine import Machine
+from x402core.policy import Terms
+from x402core.wire import http
+
+from .held import App, HeldApp, Message, Receive, Scope, Send, send_reply
+
+if TYPE_CHECKING:
+    from x402bind.paywall import Paywall
+
+__all__ = ["Counter", "Sale"]
+
+
+@dataclass(frozen=True, slots=True)
+class Counter:
+    """Where things are sold: the seller, its bounds in bytes (``hold_most``, ``body_most``), and the page for browsers."""
+
+    seller: Seller
+    hold_most: int = 1 << 20
+    body_most: int = 1 << 20
+    paywall: Paywall | None = None
+    table: Mapping[type[Command[Any]], Callable[[Any], Any]] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        seller = self.seller
+        if self.hold_most < 0 or self.body_most < 0:
+            raise LocalProtocolError("a number of bytes", field="hold_most" if self.hold_most < 0 else "body_most")
+        table = {
+            **seller.settler.performers(),
+            SettlePayment: seller.settler.settle,
+            RecordIntent: seller.settler.record,
+            ReportRefundDue: seller.report_refund_due,
+        }
+        object.__setattr__(self, "table", table)
+
+    def shown(self, reply: Reply, terms: Terms, headers: Headers) -> Reply:
+        """Return a reply as its reader wants it: a browser is shown a page in place of a 402's JSON."""
+        page = self.paywall is not None and reply.status == 402
+        return self.paywall.page(terms, headers, reply) if page and self.paywall is not None else reply
+
+
+class _ClientGone(BaseException):
+    """The payer hung up while the handler ran.  Not an Exception: it cancels the exchange instead of failing a command."""
+
+
+def _asked(scope: Scope, body: bytes) -> Asked:
+    query = scope.get("query_string", b"").decode("latin-1")
+    return Asked(scope["method"], scope.get("path", "/"), query, _headers(scope), body)
+
+
+class Sale:
+    """One request for something priced.
+
+    ``request_of`` makes, of scope and receive, what functions of the request are called with (default: an :class:`Asked`).
+    ``inside`` a framework whose own outer layers turn exceptions into responses, they are left to; else a 500 is sent first.
+    """
+
+    def __init__(
+        self,
+        counter: Counter,
+        app: App,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        *,
+        request_of: Callable[[Scope, Receive], Any] | None = None,
+        inside: bool = False,
+    ) -> None:
+        self.counter, self.app = counter, app
+        self.scope, self.receive, self.send = scope, receive, send
+        self.inside, self.request_of = inside, request_of
+        self.handler: HeldApp | None = None
+        self.shelf: Shelf | None = None
+        self.gone = anyio.Event()
+        self.body: bytes | None = None
+
+    async def sell(self, shelf: Shelf, path: str) -> None:
+        """Sell what is on the shelf, asked for by ``path``."""
+        headers = _headers(self.scope)
+        paying = http.carries_payment(headers)
+        if paying or shelf.computed:
+            self.body = await self._read()
+            if self.body is None:
+                return
+        self.shelf = shelf
+        prices = shelf.compute(self._request()) if shelf.computed else None
+        terms = shelf.terms(path, await prices if inspect.isawaitable(prices) else prices)
+        digest = hashlib.sha256(self.body).digest() if paying and self.body is not None else b""
+        head = RequestHead(self.scope["method"], _target(self.scope), headers, digest)
+        await self._drive(self.counter.seller.server_exchange(terms), head, terms)
+
+    async def sell_token(self, scopes: Mapping[str, Shelf]) -> None:
+        """Sell a token for the scope that is asked for: the only one, where there is no other."""
+        asked = parse_qs(self.scope.get("query_string", b"").decode("latin-1")).get("scope", [])
+        only = next(iter(scopes)) if len(scopes) == 1 and not asked else ""
+        shelf = scopes.get(asked[0] if len(asked) == 1 else only)
+        if shelf is None:
+            return await send_reply(self.send, http.no_such_scope())
+        body = await self._read()
+        if body is not None:
+            terms = shelf.terms(shelf.path)
+            await self._drive(self.counter.seller.token_exchange(terms), TokenRequest(body), terms)
+        return None
+
+    def _request(self) -> Any:
+        """Return the request as functions of the seller's are given it; its body, once read, can be read again."""
+        if self.request_of is None:
+            return _asked(self.scope, self.body or b"")
+        return self.request_of(self.scope, self.receive if self.body is None else self._replayed())
+
+    async def _drive(self, machine: Machine[Any, Any], event: RequestHead | TokenRequest, terms: Terms) -> None:
+        seller = self.counter.seller
+        async with anyio.create_task_group() as tasks:
+            self._tasks = tasks
+            try:
+                final = await arun(seller.driven(machine, event), self._perform)
+            except _ClientGone:
+                tasks.cancel_scope.cancel()
+                return
+            assert isinstance(final, Respond)
+            with suppress(OSError):  # the payer is gone: nothing of the protocol is left to do
+                await self._respond(seller.attester.attest(terms, final), terms)
+            if self.handler is not None:
+                await self.handler.over.wait()  # its background work, or the rest of its stream
+            tasks.cancel_scope.cancel()
+        if self.handler is not None and self.handler.error is not None:
+            raise self.handler.error  # for the framework, or the server's log, as if we were not here
+
+    async def _respond(self, final: Respond, terms: Terms) -> None:
+        if final.reply is None:
+            assert self.handler is not None
+            return await self.handler.release(final.add_headers)
+        broken = self.handler is not None and not self.handler.ready and final.reply.status == 500
+        if not (broken and self.inside and not http.carries_receipt(final.reply.headers)):
+            await send_reply(self.send, self.counter.shown(final.reply, terms, _headers(self.scope)))
+        return None
+
+    async def _perform(self, command: Command[Any]) -> Any:
+        kind = type(command)
+        if kind is InvokeHandler:
+            return await self._invoke(command)  # type: ignore[arg-type]
+        performer = self.counter.table.get(kind)
+        if performer is None:
+            return await self.counter.seller.on_ledger(command, self.handler.reply if self.handler else _nothing)
+        answer = performer(command)
+        return await answer if inspect.isawaitable(answer) else answer
+
+    async def _invoke(self, command: InvokeHandler) -> HandlerHead:
+        """Run the application until its response can be judged: whole if it is to be held, begun if not."""
+        payer: Payer | None = command.payer
+        if payer is not None and self.shelf is not None:
+            payer = Paid.by(payer, self.shelf.listing, self._request())
+        self.scope["x402"] = payer
+        if extensions := self.scope.get("extensions"):  # no other way to send a response than the two messages held here
+            self.scope["extensions"] = {k: v for k, v in extensions.items() if not k.startswith("http.response.")}
+        receive = self.receive if self.body is None else self._replayed()
+        handler = HeldApp(self.app, self.scope, receive, self.send, hold=command.hold, most=self.counter.hold_most)
+        self.handler = handler
+        self._tasks.start_soon(handler.run)
+        if command.owner and payer is not None:
+            self._tasks.start_soon(self.counter.seller.hold_claim, payer.payment, command.owner)
+        if self.body is not None:
+            self._tasks.start_soon(self._watch, handler)
+        await handler.changed.wait()
+        if self.gone.is_set() and not handler.ready:
+            raise _ClientGone
+        if not handler.ready:
+            raise handler.error or RuntimeError("the application ended without a response")
+        return HandlerHead(handler.status, handler.complete, handler.overrides)
+
+    async def _watch(self, handler: HeldApp) -> None:
+        """Notice the payer hanging up while the handler runs or streams; its request's body was read, so nothing else comes."""
+        while (await self.receive())["type"] != "http.disconnect":
+            pass
+        self.gone.set()
+        handler.changed.set()
+
+    def _replayed(self) -> Receive:
+        """Return a receive that gives the body that was read, then waits for the payer to hang up."""
+        messages = [{"type": "http.request", "body": self.body, "more_body": False}]
+
+        async def receive() -> Message:
+            if messages:
+                return messages.pop()
+            if not self.gone.is_set():
+                await self.gone.wait()
+            return {"type": "http.disconnect"}
+
+        return receive
+
+    async def _read(self) -> bytes | None:
+        """Read the body whole; None when the payer hung up or was told that it is too large."""
+        body, most = bytearray(), self.counter.body_most
+        while True:
+            message = await self.receive()
+            if message["type"] == "http.disconnect":
+                return None
+            body += message.get("body", b"")
+            if len(body) > most:
+                await send_reply(self.send, http.too_large(most))
+                return None
+            if not message.get("more_body", False):
+                return bytes(body)
+
+
+_nothing: Final[Callable[[], None]] = lambda: None  # noqa: E731
+
+
+def _headers(scope: Scope) -> Headers:
+    return tuple((name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"])
+
+
+def _target(scope: Scope) -> str:
+    raw = scope.get("raw_path")
+    path = raw.decode("latin-1") if raw else quote(scope.get("path", "/"))
+    query = scope.get("query_string", b"")
+    return f"{path}?{query.decode('latin-1')}" if query else path
