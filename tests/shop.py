@@ -300,6 +300,7 @@ class Shop:
         rpc: str | None = None,
         edge: dict[str, Any] | None = None,
         prices: dict[str, Any] | None = None,
+        door: Callable[[Seller], Any] | None = None,
         **seller: Any,
     ) -> None:
         self.ground = ground
@@ -315,8 +316,12 @@ class Shop:
             **seller,
         }
         self.seller = Seller(**options)
-        self.app = PaymentMiddleware(
-            app or self.api, self.seller, prices or {"/paid": "$0.01", "/other": "$0.01"}, **(edge or {})
+        self.app: Any = (
+            door(self.seller)
+            if door is not None
+            else PaymentMiddleware(
+                app or self.api, self.seller, prices or {"/paid": "$0.01", "/other": "$0.01"}, **(edge or {})
+            )
         )
         self._server = uvicorn.Server(uvicorn.Config(self.app, lifespan="on", log_level="critical", ws="none"))
         self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [self._socket]}, daemon=True)

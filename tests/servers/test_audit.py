@@ -1,0 +1,145 @@
+"""What keeps an application from starting: prices that nobody could be asked for; and the guard behind the audit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import anyio
+import httpx
+import pytest
+from fastapi import FastAPI, WebSocket
+
+from tests.shop import RELAYER_KEY, Ground, Shop
+from x402bind.pricing import Paid
+from x402bind.seller import Seller
+from x402bind.servers import starlette as plain
+from x402bind.servers.fastapi import Payments
+from x402bind.servers.marks import NotSold
+from x402core.errors import LocalProtocolError
+
+Build = Callable[[Seller], Any]
+
+
+# -------------------------------------------------------------------------------------------------------------- the audit
+
+
+def seller_of(ground: Ground, **how: Any) -> Seller:
+    """Return a seller that sells nothing here."""
+    return Seller(key=RELAYER_KEY, rpc={"base-sepolia": ground.url}, ledger="memory:", url="http://127.0.0.1", **how)
+
+
+def refused(payments: plain.Payments, *words: str) -> None:
+    """Expect the audit to refuse, naming what to change."""
+    with pytest.raises(LocalProtocolError) as error:
+        payments.audit()
+    assert error.value.field == "required"
+    assert all(word in str(error.value) for word in words), str(error.value)
+
+
+def test_a_decorator_above_the_routes_own_keeps_it_from_starting(ground: Ground) -> None:
+    app = FastAPI()
+    payments = Payments(app, seller_of(ground))
+
+    @payments.required("$0.01")
+    @app.get("/report")
+    async def report() -> None: ...
+
+    refused(payments, "report", "/report", "test_fastapi.py", "under the route's decorator")
+
+
+def test_a_price_on_no_route_keeps_it_from_starting(ground: Ground) -> None:
+    app = FastAPI()
+    payments = Payments(app, seller_of(ground))
+
+    @payments.required("$0.01")
+    async def forgotten() -> None: ...
+
+    refused(payments, "forgotten", "on no route")
+
+
+def test_a_priced_websocket_keeps_it_from_starting(ground: Ground) -> None:
+    app = FastAPI()
+    payments = Payments(app, seller_of(ground))
+
+    @app.websocket("/ws")
+    @payments.required("$0.01")
+    async def socket(ws: WebSocket) -> None: ...
+
+    refused(payments, "WebSocket", "/ws")
+
+
+def test_two_prices_keep_it_from_starting(ground: Ground) -> None:
+    app = FastAPI()
+    payments = Payments(app, seller_of(ground))
+
+    dearer = payments.paid("$0.02")
+
+    @app.get("/both")
+    @payments.required("$0.01")
+    async def both(_paid: Paid = dearer) -> None: ...
+
+    refused(payments, "two prices", "/both")
+    with pytest.raises(LocalProtocolError, match="priced twice"):
+        payments.required("$0.01")(payments.required("$0.02")(lambda: None))
+
+
+@pytest.mark.parametrize("price", ["$0", "free", -1, 0.5, None, True, "$0.0000001", [], {"a": 1}])
+def test_what_is_no_price_is_refused_where_it_is_written(ground: Ground, price: Any) -> None:
+    payments = Payments(FastAPI(), seller_of(ground))
+    with pytest.raises(LocalProtocolError) as error:
+        payments.required(price)
+    assert error.value.field in ("price", "prices")
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # uvicorn leaves with sys.exit
+def test_an_application_that_must_not_start_does_not_answer_either(ground: Ground, tmp_path: Path) -> None:
+    """Y2's kin: where nobody starts us up (no lifespan), the first request finds out."""
+
+    def build(seller: Seller) -> FastAPI:
+        app = FastAPI()
+        payments = Payments(app, seller)
+
+        @payments.required("$0.01")
+        @app.get("/report")
+        async def report() -> dict[str, int]:
+            return {"given": 1}
+
+        return app
+
+    shop = Shop(ground, tmp_path, door=build, token_key=None)
+    with pytest.raises(AssertionError, match="did not start"):
+        shop.__enter__()
+    transport = httpx.ASGITransport(app=shop.app, raise_app_exceptions=False)
+
+    async def ask() -> httpx.Response:
+        async with httpx.AsyncClient(transport=transport, base_url="http://x") as client:
+            return await client.get("/report")
+
+    assert anyio.run(ask).status_code == 500
+
+
+def test_a_route_added_after_the_audit_is_not_free(open_shop: Any) -> None:
+    def build(seller: Seller) -> FastAPI:
+        app = FastAPI()
+        app.state.payments = Payments(app, seller)
+        app.state.priced = app.state.payments.required("$0.01")(late)
+        app.get("/there")(app.state.priced)
+        return app
+
+    async def late() -> dict[str, int]:
+        return {"given": 1}
+
+    shop = open_shop(build)
+    shop.app.add_api_route("/late", shop.app.state.priced)
+    assert httpx.get(shop.url + "/late").status_code == 500, "reached without a sale: the guard holds"
+    assert httpx.get(shop.url + "/there").status_code == 402
+
+
+def test_a_priced_function_called_as_one_says_so(ground: Ground) -> None:
+    payments = Payments(FastAPI(), seller_of(ground))
+    priced = payments.required("$0.01")(lambda: 1)
+    with pytest.raises(NotSold):
+        priced()
+    assert priced.__wrapped__() == 1  # type: ignore[attr-defined]
