@@ -46,7 +46,7 @@ def test_a_decorator_above_the_routes_own_keeps_it_from_starting(ground: Ground)
     @app.get("/report")
     async def report() -> None: ...
 
-    refused(payments, "report", "/report", "test_fastapi.py", "under the route's decorator")
+    refused(payments, "report", "/report", "test_audit.py", "under the route's decorator")
 
 
 def test_a_price_on_no_route_keeps_it_from_starting(ground: Ground) -> None:
