@@ -21,6 +21,7 @@ from typing import Any, Final
 from starlette.requests import HTTPConnection
 
 from x402bind.pricing import Listing, Paid, Pricing
+from x402bind.seller import Seller
 
 from . import starlette
 from .marks import Mark
@@ -40,6 +41,10 @@ _SAID: Final = {
 class Payments(starlette.Payments):
     """As for Starlette, with :meth:`paid` besides, and the 402 in the schema of every priced operation."""
 
+    def __init__(self, app: Any, seller: Seller, **options: Any) -> None:
+        super().__init__(app, seller, **options)
+        self._dependencies: dict[Any, Mark] = {}
+
     def paid(self, price: Pricing | Listing, **listing: Any) -> Any:
         """Return a dependency that puts a price on every operation that has it, and gives it the :class:`Paid`.
 
@@ -47,16 +52,21 @@ class Payments(starlette.Payments):
         """
         from fastapi import Depends
 
-        found = _PaidBy(self.listed(price, **listing))
-        self._marks.append(found.mark)
+        async def payer(connection: HTTPConnection) -> Paid:
+            found.check()
+            paid: Paid = connection.scope["x402"]
+            return paid
+
+        found = self._dependencies[payer] = Mark(self.listed(price, **listing), payer, "a dependency made by payments.paid()")
+        self._marks.append(found)
         self._audited = False
-        return Depends(found)
+        return Depends(payer)
 
     def _marks_of(self, found: starlette.Found, endpoint: Any) -> Iterator[Mark]:
         yield from super()._marks_of(found, endpoint)
         for call in _calls(getattr(found.says, "dependant", None)):
-            if isinstance(call, _PaidBy) and any(call.mark is each for each in self._marks):
-                yield call.mark
+            if (mark := self._dependencies.get(call)) is not None:
+                yield mark
 
     def _sell(self, found: starlette.Found, listing: Listing) -> None:
         super()._sell(found, listing)
@@ -64,18 +74,6 @@ class Payments(starlette.Payments):
             responses = getattr(told, "responses", None)
             if isinstance(responses, dict):
                 responses.setdefault(402, _documented())
-
-
-class _PaidBy:
-    """A dependency that was sold by its listing, or raises."""
-
-    def __init__(self, listing: Listing) -> None:
-        self.mark = Mark(listing, self, "a dependency that payments.paid() made")
-
-    async def __call__(self, connection: HTTPConnection) -> Paid:
-        self.mark.check()
-        paid: Paid = connection.scope["x402"]
-        return paid
 
 
 def _calls(dependant: Any) -> Iterator[Any]:
