@@ -11,10 +11,8 @@ The edge takes no decision: the core says what to send, and whether the last res
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from typing import Any, Final, Self, TypeAlias, TypeVar
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final, Self, TypeVar
 
 import anyio
 import httpx
@@ -25,17 +23,23 @@ from x402bind.chain.transports import AsyncHttp, SyncHttp
 from x402bind.drive import adispatch, arun, dispatch, run
 from x402bind.errors import raise_for_outcome
 from x402bind.leaves import Sleep
-from x402core.commands import Command, Outcome, SendRequest, SendTokenRequest, WakeAt
+from x402core.commands import Outcome, SendRequest, SendTokenRequest
 from x402core.errors import LocalProtocolError
-from x402core.events import ResponseHead
-from x402core.machines.machine import Steps, ask, translate
+from x402core.events import Headers
+from x402core.machines.machine import ask
 from x402core.money import Price
 
+from .alike import JSON_HEADERS, OUTCOME, SHARED_HEADERS, TRAIL, Call, Leaf, Leaves, purse_of
+from .alike import Read as _Read
+from .alike import Release as _Release
+from .alike import Send as _Send
 from .held import Held
-from .purse import MOST_BODY, Exchange, Purse, Trail, origin_of, wants_body
+from .purse import MOST_BODY, Purse, Trail, origin_of
 
 __all__ = [
+    "AsyncHttp402Client",
     "AsyncPaymentTransport",
+    "Http402Client",
     "PaymentTransport",
     "async_paying_client",
     "outcome_of",
@@ -45,133 +49,49 @@ __all__ = [
 ]
 
 C = TypeVar("C", bound=httpx.Client | httpx.AsyncClient)
-R = TypeVar("R")
-Leaves: TypeAlias = Generator[Command[Any], Any, R]
-Leaf: TypeAlias = dict[type[Command[Any]], Callable[[Any], Any]]
-_OUTCOME: Final = "x402"
-_TRAIL: Final = "x402.trail"
 _SHARED_EXTENSIONS: Final = ("timeout", "sni_hostname")
-_SHARED_HEADERS: Final = ("Host", "User-Agent")
-_JSON: Final = (("Accept", "application/json"), ("Accept-Encoding", "identity"), ("Content-Type", "application/json"))
 
 
 # ----------------------------------------------------------------------------------------------- alike in both worlds
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Send(Command[httpx.Response]):
-    """Send a request through the caller's transport.  On failure: it is unknown whether the server saw it."""
-
-    request: httpx.Request
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Read(Command[Held]):
-    """Read a body up to the cap; one that ends before it gives its connection back.  On failure: as :class:`_Send`."""
-
-    response: httpx.Response
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Release(Command[None]):
-    """Give a response's connection back, whatever is still on it.  On failure: the pool's loss."""
-
-    response: httpx.Response | Held
-
-
-class _Call(Exchange):
-    """An exchange in httpx's words.  ``response`` is what to deliver; ``open`` is what holds a connection meanwhile."""
+class _Call(Call[httpx.Request, httpx.Response]):
+    """An exchange in httpx's words."""
 
     def __init__(self, purse: Purse, request: httpx.Request, trail: Trail, url: str) -> None:
-        super().__init__(purse, trail, request.method, url, replayable=isinstance(request.stream, httpx.ByteStream))
-        self.request = request
-        self.response: httpx.Response | None = None
-        self.open: httpx.Response | Held | None = None
-        self.error: Exception | None = None
+        super().__init__(purse, request, trail, request.method, url, replayable=isinstance(request.stream, httpx.ByteStream))
 
-    def steps(self) -> Steps:
-        """Drive the exchange, down to :class:`_Send`, :class:`_Read`, :class:`_Release` and Sleep."""
-        return translate(super().steps(), {SendRequest: self._send, SendTokenRequest: self._buy, WakeAt: self._wait})
-
-    def _send(self, command: SendRequest) -> Leaves[ResponseHead]:
-        with self._remembering():
-            response, body = (yield from self._exchange(self._copy(command))), b""
-            if wants_body(response.status_code):
-                response, body = yield from self._hold(response)
-            self.response = response
-            return _head(response, body, self.url)
-
-    def _buy(self, command: SendTokenRequest) -> Leaves[ResponseHead]:
-        with self._remembering():
-            response, body = yield from self._hold((yield from self._exchange(self._token_request(command))))
-            yield from self._release()
-            return _head(response, body, command.url)
-
-    def _wait(self, command: WakeAt) -> Leaves[None]:
-        yield from self._release()
-        yield from ask(Sleep(self.pause(command.at)))
-
-    def _exchange(self, request: httpx.Request) -> Leaves[httpx.Response]:
-        yield from self._release()
-        response = self.open = yield from ask(_Send(request))
-        return response
-
-    def _hold(self, response: httpx.Response) -> Leaves[tuple[httpx.Response, bytes]]:
-        """Return a response that can still be read from its beginning, and what the core may see of its body."""
+    def hold(self, response: httpx.Response) -> Leaves[tuple[httpx.Response, bytes]]:
         if response.is_stream_consumed:  # the inner transport has read it
             return response, response.content[:MOST_BODY]
-        held = self.open = yield from ask(_Read(response))
+        held: Held = yield from ask(_Read(response))
+        self.open = held
         whole = httpx.Response(response.status_code, headers=response.headers, stream=held, extensions=response.extensions)
         return whole, held.plain()
 
-    def _release(self) -> Leaves[None]:
-        if self.open is not None:
-            with suppress(Exception):
-                yield from ask(_Release(self.open))
-            self.open = None
+    def head(self, response: httpx.Response) -> tuple[int, Headers]:
+        headers = tuple([(name.decode("latin-1"), value.decode("latin-1")) for name, value in response.headers.raw])
+        return response.status_code, headers
 
-    @contextmanager
-    def _remembering(self) -> Iterator[None]:
-        """Remember why a request failed; the error shows the caller's request, not our copy with its permit."""
-        try:
-            yield
-        except Exception as error:
-            if isinstance(error, httpx.RequestError):
-                error.request = self.request
-            self.error = error
-            raise
-
-    def _copy(self, command: SendRequest) -> httpx.Request:
-        """Return the caller's request with the core's headers set; the caller's own is never touched."""
+    def copy(self, command: SendRequest) -> httpx.Request:
         asked = self.request
         headers = asked.headers.copy()
         for name, value in command.set_headers:
             headers[name] = value
         return httpx.Request(asked.method, asked.url, headers=headers, stream=asked.stream, extensions=dict(asked.extensions))
 
-    def _token_request(self, command: SendTokenRequest) -> httpx.Request:
-        """Return a request of our own, with no credential of the caller's on it."""
+    def token_request(self, command: SendTokenRequest) -> httpx.Request:
         asked = self.request
-        shared = [(name, asked.headers[name]) for name in _SHARED_HEADERS if name in asked.headers]
+        shared = [(name, asked.headers[name]) for name in SHARED_HEADERS if name in asked.headers]
         extensions = {str(name): asked.extensions[name] for name in _SHARED_EXTENSIONS if name in asked.extensions}
-        return httpx.Request("POST", command.url, headers=[*shared, *_JSON], content=command.body, extensions=extensions)
+        return httpx.Request("POST", command.url, headers=[*shared, *JSON_HEADERS], content=command.body, extensions=extensions)
 
-    def deliver(self) -> httpx.Response:
-        """Return the last response with the outcome on it, or raise what kept it from coming."""
-        if self.error is not None:
-            failure = self.fail(self.error)
-            if failure is self.error:
-                raise failure
-            raise failure from self.error
-        assert self.response is not None
-        self.response.extensions = {**self.response.extensions, _OUTCOME: self.outcome}
-        return self.response
+    def blame(self, error: Exception) -> None:
+        if isinstance(error, httpx.RequestError):
+            error.request = self.request
 
-
-def _head(response: httpx.Response, body: bytes, url: str) -> ResponseHead:
-    """Return a response as the core sees it: every header, in order, as it came."""
-    headers = tuple([(name.decode("latin-1"), value.decode("latin-1")) for name, value in response.headers.raw])
-    return ResponseHead(response.status_code, headers, body, url)
+    def label(self, response: httpx.Response) -> None:
+        response.extensions = {**response.extensions, OUTCOME: self.outcome}
 
 
 def _trail(request: httpx.Request) -> tuple[str, Trail | None]:
@@ -184,10 +104,10 @@ def _trail(request: httpx.Request) -> tuple[str, Trail | None]:
     origin = origin_of(url)
     if origin is None:
         return url, None
-    trail: Trail | None = request.extensions.get(_TRAIL)
+    trail: Trail | None = request.extensions.get(TRAIL)
     if trail is None:
         trail = Trail(origin)
-        request.extensions = {**request.extensions, _TRAIL: trail}
+        request.extensions = {**request.extensions, TRAIL: trail}
     return url, trail
 
 
@@ -347,9 +267,50 @@ def async_paying_client(
     return pay_with(httpx.AsyncClient(**options), purse)
 
 
+class Http402Client(httpx.Client):
+    """An ``httpx.Client`` that pays: every argument of httpx's own, and a purse, or what a simple one is made of.
+
+    ``key`` is a private key or a signer, ``max_price`` the most per payment, ``network`` one name or several; ``rpc`` as for
+    :func:`paying_client`.  Raises: LocalProtocolError naming the argument.
+    """
+
+    def __init__(
+        self,
+        *,
+        purse: Purse | None = None,
+        key: str | bytes | Signer | None = None,
+        max_price: Price | None = None,
+        network: str | Iterable[str] | None = None,
+        rpc: Mapping[str, NodesLike] | None = None,
+        **options: Any,
+    ) -> None:
+        funds = purse_of(purse, key, max_price, network, rpc)
+        funds.check_sync()
+        super().__init__(**options)
+        pay_with(self, funds)
+
+
+class AsyncHttp402Client(httpx.AsyncClient):
+    """An ``httpx.AsyncClient`` that pays, as :class:`Http402Client`."""
+
+    def __init__(
+        self,
+        *,
+        purse: Purse | None = None,
+        key: str | bytes | Signer | AsyncSigner | None = None,
+        max_price: Price | None = None,
+        network: str | Iterable[str] | None = None,
+        rpc: Mapping[str, NodesLike] | None = None,
+        **options: Any,
+    ) -> None:
+        funds = purse_of(purse, key, max_price, network, rpc)
+        super().__init__(**options)
+        pay_with(self, funds)
+
+
 def outcome_of(response: httpx.Response) -> Outcome | None:
     """Return what became of the money for this response; None when it did not come through a paying client."""
-    outcome: Outcome | None = response.extensions.get(_OUTCOME)
+    outcome: Outcome | None = response.extensions.get(OUTCOME)
     return outcome
 
 
