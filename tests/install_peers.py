@@ -29,7 +29,7 @@ Y402 = (  # imports on Python 3.12 and newer only, and fails open on newer relea
     "uvicorn==0.38.0",
 )
 OLDEST = (  # the oldest releases of the frameworks that pyproject.toml allows; the package itself is taken from the checkout
-    "anyio>=4.3",
+    "anyio>=4.5",
     "django==4.2.0",
     "eth-account>=0.13",
     "eth-abi>=5.1,<7",

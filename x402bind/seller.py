@@ -365,6 +365,10 @@ class Seller:
             with anyio.CancelScope(shield=True):
                 await self.http.aclose()
 
+    def forked(self) -> object:
+        """Have a forked child forget its parent's work and connections; return them, to be kept as long as the process."""
+        return (self.settler.forked(), self.http.forked())
+
     async def aclose(self) -> None:
         """Let go of connections and the ledger."""
         await self.http.aclose()

@@ -94,6 +94,17 @@ class Worker(ABC):
         self._busy = anyio.CapacityLimiter(most)
         self._leaves = adispatch({**dict.fromkeys(LEDGER_COMMANDS, self._ledger), **self.performers()})
 
+    def forked(self) -> object:
+        """Have a forked child forget its parent's work; return it, to be kept: what is let go of may end the parent's.
+
+        The child needs a name of its own: under its parent's, two processes would hold one lease, and settle a payment twice.
+        """
+        inherited = (self._tasks, self._jobs, self._busy, self._woken)
+        self._worker = secrets.token_hex(8)
+        self._tasks, self._jobs, self._woken = None, {}, anyio.Event()
+        self._busy = anyio.CapacityLimiter(self._busy.total_tokens)
+        return inherited
+
     # ------------------------------------------------------------------------------------------ what a way of settling is
 
     @abstractmethod

@@ -355,3 +355,23 @@ def test_tokens_are_sold_for_a_route(open_shop: Any, ground: Ground) -> None:
 def test_head_of_a_starlette_route_costs_too(open_shop: Any) -> None:
     shop = open_shop(with_everything)
     assert httpx.head(shop.url + "/plain").status_code == 402
+
+
+def test_a_token_of_the_cheap_method_does_not_open_the_dear_one(open_shop: Any) -> None:
+    def build(seller: Seller) -> FastAPI:
+        app = FastAPI()
+        payments = Payments(app, seller)
+
+        @app.get("/part")
+        @payments.required("$0.01")
+        async def look() -> None: ...
+
+        @app.post("/part")
+        @payments.required("$1")
+        async def make() -> None: ...
+
+        return app
+
+    shop = open_shop(build, token_key=b"k" * 32)
+    endpoints = [httpx.request(method, shop.url + "/part").json()["access_token_endpoint"] for method in ("GET", "POST")]
+    assert endpoints == ["/token?scope=%2Fpart%23look", "/token?scope=%2Fpart%23make"]

@@ -41,6 +41,10 @@ class Gates:
         self._queue = queue
         self._gates: dict[str, _Gate] = {}
 
+    def forget(self) -> None:
+        """Have a forked child make gates of its own."""
+        self._gates = {}
+
     @asynccontextmanager
     async def through(self, server: str, seconds: float) -> AsyncIterator[None]:
         """Hold a place for as long as the body runs, waiting for it at most ``seconds``.

@@ -191,6 +191,14 @@ class AsyncHttp:
         self._owned = client is None
         self._client = client
 
+    def forked(self) -> object:
+        """Have a forked child open connections of its own; return its parent's, to be kept: closed here, they end there."""
+        inherited = self._client
+        self._gates.forget()
+        if self._owned:
+            self._client = None
+        return inherited
+
     async def call(self, command: HttpCall) -> HttpReply:
         """Perform one HTTP request.  Raises: HttpFailed."""
         began = time.monotonic()

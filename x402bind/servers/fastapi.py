@@ -57,19 +57,19 @@ class Payments(starlette.Payments):
             paid: Paid = connection.scope["x402"]
             return paid
 
-        found = self._dependencies[payer] = Mark(self.listed(price, **listing), payer, "a dependency made by payments.paid()")
+        found = self._dependencies[payer] = Mark(self._listed(price, listing), payer, "a dependency made by payments.paid()")
         self._marks.append(found)
-        self._audited = False
+        self._scopes = None
         return Depends(payer)
 
-    def _marks_of(self, found: starlette.Found, endpoint: Any) -> Iterator[Mark]:
-        yield from super()._marks_of(found, endpoint)
+    def _marks_of(self, found: starlette.Found) -> Iterator[Mark]:
+        yield from super()._marks_of(found)
         for call in _calls(getattr(found.says, "dependant", None)):
             if (mark := self._dependencies.get(call)) is not None:
                 yield mark
 
-    def _sell(self, found: starlette.Found, listing: Listing) -> None:
-        super()._sell(found, listing)
+    def _sell(self, found: starlette.Found, by: Mark) -> None:
+        super()._sell(found, by)
         for told in (found.says, found.route):
             responses = getattr(told, "responses", None)
             if isinstance(responses, dict):

@@ -16,17 +16,17 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from x402bind.pricing import Listing, Pricing, Shelf
 from x402bind.seller import Seller
 from x402core.errors import LocalProtocolError
-from x402core.wire.v2 import UPTO
 
 from .held import App, Receive, Scope, Send
 from .lifespan import live
 from .marks import SOLD, Mark, mark, mark_of
+from .routes import Routes, Scopes, listed
 from .sale import Counter, Sale
 
 if TYPE_CHECKING:
@@ -68,10 +68,9 @@ class Payments:
     ) -> None:
         self.app, self.seller, self.prove, self.token_path = app, seller, prove, token_path
         self.counter = Counter(seller, hold_most, body_most, paywall)
-        self.scopes: Mapping[str, Shelf] = {}
         self._marks: list[Mark] = []
-        self._routes: dict[int, tuple[Any, Listing, list[Shelf]]] = {}  # by the route's id, which its presence here keeps
-        self._audited = False
+        self._routes: dict[int, tuple[Any, list[str]]] = {}  # by the route's id, which its presence here keeps; and its paths
+        self._scopes: Scopes | None = None  # once the routes were walked
         app.add_middleware(_Door, payments=self)
 
     def required(self, price: Pricing | Listing, **listing: Any) -> Callable[[E], E]:
@@ -80,26 +79,18 @@ class Payments:
         ``price`` and the rest are as in :class:`~x402bind.pricing.Listing`; a function as price is called with the
         framework's request, whose body it may read.  Raises: LocalProtocolError naming what is no price.
         """
-        listed = self.listed(price, **listing)
+        found_by = self._listed(price, listing)
 
         def decorate(endpoint: E) -> E:
-            guarded, found = mark(endpoint, listed)
+            guarded, found = mark(endpoint, found_by)
             self._marks.append(found)
-            self._audited = False
+            self._scopes = None
             return guarded  # type: ignore[no-any-return]
 
         return decorate
 
-    def listed(self, price: Pricing | Listing, **listing: Any) -> Listing:
-        """Return a listing of its own, whose price is one.  Raises: LocalProtocolError naming what is wrong with it."""
-        if not isinstance(price, Listing):
-            listing.setdefault("token_path", self.token_path)
-            price = Listing(price, **listing)
-        else:
-            price = replace(price, **listing)
-        if not (price.scheme == UPTO and self.seller.facilitators is not None):  # who settles is asked at start-up
-            Shelf(self.seller, price, "/")
-        return price
+    def _listed(self, price: Pricing | Listing, said: Mapping[str, Any]) -> Listing:
+        return listed(self.seller, self.token_path, price, said, sync=False)
 
     # ----------------------------------------------------------------------------------------------------------- audit
 
@@ -108,54 +99,50 @@ class Payments:
 
         Raises: LocalProtocolError(field="required") listing the prices that nobody could be asked for.
         """
-        if self._audited:
+        if self._scopes is not None:
             return
-        problems: list[str] = []
-        reached: set[int] = set()
-        bare: dict[int, str] = {}
+        routes, problems, priced = Routes(), list[str](), list[tuple[Found, Mark]]()
         for found in walk(self.app.routes):
-            endpoint = getattr(found.says, "endpoint", None)
-            marks = list(self._marks_of(found, endpoint))
-            reached |= {id(each) for each in marks}
-            if endpoint is not None:
-                bare.setdefault(id(endpoint), found.path)
+            marks = list(self._marks_of(found))
+            routes.add(found.path, getattr(found.says, "endpoint", None), ())
+            noted = routes.marks.setdefault(found.path, [])
+            noted += [each for each in marks if each not in noted]
             if len({id(each.listing) for each in marks}) > 1:
                 problems.append(f"{found.path} has two prices: {' and '.join(each.where for each in marks)}")
             elif marks and not hasattr(found.route, "methods"):
                 problems.append(f"{found.path}: a WebSocket cannot be paid for; take the price off {marks[0].where}")
             elif marks:
-                self._sell(found, marks[0].listing)
-        for each in self._marks:
-            if id(each) not in reached:
-                above = bare.get(id(each.endpoint))
-                problems.append(
-                    f"{each.where} is served free at {above}: write the price under the route's decorator, next to the function"
-                    if above is not None
-                    else f"the price of {each.where} is on no route of this application"
-                )
+                priced.append((found, marks[0]))
+        problems += [problem for each in self._marks if (problem := routes.problem(each)) is not None]
         if problems:
             raise LocalProtocolError("; ".join(problems), field="required")
-        self.scopes = {shelf.path: shelf for _, _, shelves in self._routes.values() for shelf in shelves if shelf.sells_tokens}
-        self._audited = True
+        self._scopes = Scopes(self.seller, routes, lambda path: "{" in path)
+        for found, each in priced:
+            self._sell(found, each)
 
-    def _marks_of(self, found: Found, endpoint: Any) -> Iterator[Mark]:
-        """Yield what a route is priced by, as far as it is ours."""
-        marked = None if endpoint is None else mark_of(endpoint)
-        if marked is not None and any(marked is each for each in self._marks):
+    @property
+    def scopes(self) -> Mapping[str, Shelf]:
+        """What tokens are sold for."""
+        return {} if self._scopes is None else self._scopes.tokens
+
+    def _marks_of(self, found: Found) -> Iterator[Mark]:
+        """Yield what a route is priced by."""
+        marked = mark_of(getattr(found.says, "endpoint", None))
+        if marked is not None:
             yield marked
 
-    def _sell(self, found: Found, listing: Listing) -> None:
+    def _sell(self, found: Found, by: Mark) -> None:
         """Put the sale around a route; one that is included twice is one route with two paths."""
         route = found.route
-        _, _, shelves = self._routes.setdefault(id(route), (route, listing, []))
-        if not shelves:
-            route.handle = self._selling(route.handle, getattr(route, "methods", None), listing, shelves)
-        if all(shelf.path != found.path for shelf in shelves):
-            shelves.append(Shelf(self.seller, listing, found.path, whole="{" not in found.path))
+        _, paths = self._routes.setdefault(id(route), (route, []))
+        if not paths:
+            route.handle = self._selling(route.handle, getattr(route, "methods", None), by, paths)
+        if found.path not in paths:
+            paths.append(found.path)
 
-    def _selling(self, inner: App, methods: Any, listing: Listing, shelves: list[Shelf]) -> App:
+    def _selling(self, inner: App, methods: Any, by: Mark, paths: list[str]) -> App:
         async def leashed(scope: Scope, receive: Receive, send: Send) -> None:
-            token = SOLD.set(listing)
+            token = SOLD.set(by.listing)
             try:
                 await inner(scope, receive, send)
             finally:
@@ -165,7 +152,8 @@ class Payments:
             if methods and scope["method"] not in methods:
                 return await inner(scope, receive, send)  # which says 405
             asked = scope.get(_ASKED, scope["path"])
-            shelf = next((each for each in shelves if each.path == asked), shelves[0])
+            assert self._scopes is not None
+            shelf, asked = self._scopes.find(asked if asked in paths else paths[0], asked, by)
             sale = Sale(self.counter, leashed, scope, receive, send, request_of=_request, inside=True)
             return await sale.sell(shelf, asked)
 

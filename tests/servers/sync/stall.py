@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +45,12 @@ class Stall:
     def waitress(self, app: Any, threads: int = 8) -> Iterator[str]:
         """Serve with waitress."""
         server = create_server(app, sockets=[self._socket], threads=threads, _start=True)
-        yield from self._running(server.run, server.close)
+
+        def run() -> None:
+            with suppress(OSError):  # its sockets are closed under it: it knows no other end
+                server.run()
+
+        yield from self._running(run, server.close)
 
     @contextmanager
     def werkzeug(self, app: Any) -> Iterator[str]:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 from wsgiref.validate import validator
 
+import anyio
 import httpx
 import pytest
 
@@ -48,7 +49,7 @@ class Api:
         return Closing(self, self.do(environ, start))
 
     def json(self, environ: dict[str, Any], start: Any) -> Iterable[bytes]:
-        paid = environ.get("x402")
+        paid = environ.get("x402.paid")
         body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
         document = {"run": self.runs, "paid_by": paid and paid.payer, "body": body.decode(), "ref": paid and paid.reference}
         start("200 OK", [("Content-Type", "application/json"), ("Set-Cookie", "a=1"), ("Set-Cookie", "b=2")])
@@ -353,6 +354,17 @@ def test_a_response_in_one_piece_is_kept_for_a_replay(kiosk: Callable[..., Kiosk
     assert (shop.api.runs, shop.earned) == (1, 1)
 
 
+@pytest.mark.parametrize("settle", ["after", "before"])
+def test_what_is_said_to_be_charged_stays_between_us(kiosk: Callable[..., Kiosk], settle: str, payer: Payer) -> None:
+    def do(environ: dict[str, Any], start: Any) -> Iterable[bytes]:
+        start("200 OK", [("Settlement-Overrides", '{"amount":"100%"}'), ("X-Shop", "1")])
+        return [b"."]
+
+    shop = kiosk(do, settle=settle)
+    got = shop.get(headers=shop.header(payer))
+    assert (got.status, got.all("Settlement-Overrides"), got.all("X-Shop"), shop.earned) == (200, [], ["1"], 1)
+
+
 def test_head_is_priced_and_sold_like_any_method(kiosk: Callable[..., Kiosk], payer: Payer) -> None:
     shop = kiosk(_status("200 OK", ()))
     asked = shop.get(method="HEAD")
@@ -541,6 +553,40 @@ def test_forked_children_settle_for_themselves(ground: Ground, tmp_path: Path, p
         timeout=60,
     )
     assert (told.stdout, told.returncode) == ("well\n", 0), told.stderr  # it ends by itself, too
+
+
+def test_the_claim_is_held_while_the_handler_runs(kiosk: Callable[..., Kiosk], payer: Payer) -> None:
+    begun, ended = threading.Event(), threading.Event()
+
+    def slow(environ: dict[str, Any], start: Any) -> Iterable[bytes]:
+        assert begun.wait(10)
+        assert not ended.is_set()
+        start("200 OK", [])
+        return [b"."]
+
+    async def hold_claim(key: str, owner: str) -> None:
+        begun.set()
+        try:
+            await anyio.sleep_forever()
+        finally:
+            ended.set()
+
+    shop = kiosk(slow)
+    shop.seller.hold_claim = hold_claim  # type: ignore[method-assign]
+    assert shop.get(headers=shop.header(payer)).status == 200
+    assert ended.wait(10)
+
+
+def test_whoever_interrupts_a_handler_leaves_no_claim(kiosk: Callable[..., Kiosk], payer: Payer) -> None:
+    def interrupted(environ: dict[str, Any], start: Any) -> Iterable[bytes]:
+        raise SystemExit  # as a server does to a worker that is to go
+
+    shop = kiosk(interrupted)
+    headers = shop.header(payer)
+    with pytest.raises(SystemExit):
+        shop.get(headers=headers)
+    shop.api.do = _status("200 OK")
+    assert (shop.get(headers=headers).status, shop.earned) == (200, 1)
 
 
 def test_a_payer_without_money_is_refused(ground: Ground, kiosk: Callable[..., Kiosk], payer: Payer) -> None:

@@ -1,0 +1,251 @@
+"""One sale in a server's own thread: a request, what it costs, and the handler that is run for it.
+
+The counterpart of ``sale.py`` for servers without an event loop.  The exchange is driven, the ledger asked and the handler run
+in the thread that the server gave the request; what needs a loop is done by the :class:`~.background.Background`.  No decision
+about money is taken here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any, Final, Generic, Protocol, TypeVar
+from urllib.parse import parse_qs, quote
+
+from x402bind.drive import adispatch, run
+from x402bind.pricing import Asked, Paid, Prices, Shelf
+from x402bind.translate.ledger import LEDGER_COMMANDS
+from x402core.commands import Command, InvokeHandler, Respond
+from x402core.errors import LocalProtocolError, Reply
+from x402core.events import HandlerHead, Headers, Payer, RequestHead, TokenRequest
+from x402core.machines.machine import Machine
+from x402core.policy import Terms
+from x402core.wire import http
+from x402core.wire.overrides import SETTLEMENT_OVERRIDES
+
+from .background import Background
+from .held import ResponseTooLarge
+from .sale import Counter
+
+__all__ = [
+    "BodyRefused",
+    "Incoming",
+    "Served",
+    "SyncSale",
+    "taken",
+    "without_overrides",
+]
+
+R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
+_OVERRIDES: Final = SETTLEMENT_OVERRIDES.lower()
+_log: Final = logging.getLogger("x402bind.servers")
+
+
+class BodyRefused(Exception):
+    """A request's body cannot be had whole; ``reply`` says why."""
+
+    def __init__(self, reply: Reply) -> None:
+        super().__init__(reply.status)
+        self.reply = reply
+
+
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """One request, as its edge knows it: ``path`` is decoded, ``query`` is not.
+
+    ``read`` returns the body whole, of at most so many bytes, leaves it to be read again, and raises :class:`BodyRefused`.
+    ``native`` is the framework's own request, for functions of it; where there is none they are given an :class:`Asked`.
+    """
+
+    method: str
+    path: str
+    query: str
+    headers: Headers
+    read: Callable[[int], bytes]
+    native: Any = None
+
+    @property
+    def target(self) -> str:
+        """What is asked for, in one spelling."""
+        path = quote(self.path)
+        return f"{path}?{self.query}" if self.query else path
+
+
+class Served(Protocol[R_co]):
+    """A handler's response, held back until the exchange says what becomes of it."""
+
+    @property
+    def status(self) -> int:
+        """Its status."""
+
+    @property
+    def complete(self) -> bool:
+        """True when all of it is here, and short enough to be kept."""
+
+    @property
+    def overrides(self) -> str | None:
+        """What the handler says is to be charged; it is taken off the response."""
+
+    def reply(self) -> Reply | None:
+        """Return it whole, to be kept for a replay; None where it is not complete."""
+
+    def release(self, headers: Headers) -> R_co:
+        """Return it as the server is to send it, with ``headers`` added."""
+
+    def discard(self) -> None:
+        """Let go of it: another answer is given."""
+
+
+class SyncSale(Generic[R]):
+    """One request for something priced; ``serve`` runs the handler (payer, hold), ``write`` sends an answer of our own.
+
+    Raises, from either way of selling: what the handler raised, once its payment has been given back.
+    """
+
+    def __init__(
+        self,
+        counter: Counter,
+        background: Background,
+        incoming: Incoming,
+        serve: Callable[[Payer | None, bool], Served[R]],
+        write: Callable[[Reply], R],
+    ) -> None:
+        self.counter, self.background, self.incoming = counter, background, incoming
+        self._serve, self._write = serve, write
+        self._leaf = adispatch(counter.table)
+        self._asked = Asked(incoming.method, incoming.path, incoming.query, incoming.headers)
+        self._shelf: Shelf | None = None
+        self._served: Served[R] | None = None
+        self._error: Exception | None = None
+        self._holding: Future[None] | None = None
+
+    def sell(self, shelf: Shelf) -> R:
+        """Sell what is on the shelf."""
+        self.background.start()
+        asked = self.incoming
+        paying = http.carries_payment(asked.headers)
+        try:
+            body = asked.read(self.counter.body_most) if paying or shelf.computed else b""
+        except BodyRefused as refused:
+            return self._write(refused.reply)
+        self._asked = Asked(asked.method, asked.path, asked.query, asked.headers, body)
+        self._shelf = shelf
+        terms = shelf.terms(asked.path, self._computed(shelf))
+        head = RequestHead(asked.method, asked.target, asked.headers, hashlib.sha256(body).digest() if paying else b"")
+        return self._drive(self.counter.seller.server_exchange(terms), head, terms)
+
+    def sell_token(self, scopes: Mapping[str, Shelf]) -> R:
+        """Sell a token for the scope that is asked for: the only one, where there is no other."""
+        named = parse_qs(self.incoming.query).get("scope", [])
+        only = next(iter(scopes)) if len(scopes) == 1 and not named else ""
+        shelf = scopes.get(named[0] if len(named) == 1 else only)
+        if shelf is None:
+            return self._write(http.no_such_scope())
+        self.background.start()
+        try:
+            body = self.incoming.read(self.counter.body_most)
+        except BodyRefused as refused:
+            return self._write(refused.reply)
+        terms = shelf.terms(shelf.path)
+        return self._drive(self.counter.seller.token_exchange(terms), TokenRequest(body), terms)
+
+    @property
+    def _request(self) -> Any:
+        return self._asked if self.incoming.native is None else self.incoming.native
+
+    def _computed(self, shelf: Shelf) -> Prices | None:
+        if not shelf.computed:
+            return None
+        prices = shelf.compute(self._request)
+        if inspect.isawaitable(prices):
+            if inspect.iscoroutine(prices):
+                prices.close()
+            raise LocalProtocolError("an async function cannot compute a price here", field="price")
+        return prices
+
+    def _drive(self, machine: Machine[Any, Any], event: RequestHead | TokenRequest, terms: Terms) -> R:
+        seller = self.counter.seller
+        try:
+            final = run(seller.driven(machine, event), self._perform)
+        except BaseException:
+            self._discard()
+            raise
+        finally:
+            if self._holding is not None:
+                self._holding.cancel()
+        assert isinstance(final, Respond)
+        final = seller.attester.attest(terms, final)
+        if final.reply is None:
+            assert self._served is not None
+            return self._served.release(final.add_headers)
+        self._discard()
+        if self._error is not None:
+            if not http.carries_receipt(final.reply.headers):
+                raise self._error  # for the framework, as if we were not here
+            _log.error("what was paid for was not served", exc_info=self._error)  # but whoever has paid is to know it
+        return self._write(self.counter.shown(final.reply, terms, self.incoming.headers))
+
+    def _perform(self, command: Command[Any]) -> Any:
+        if isinstance(command, InvokeHandler):
+            return self._invoke(command)
+        if type(command) in self.counter.table or type(command) not in LEDGER_COMMANDS:  # an intent is also news to the settler
+            return self.background.call(self._leaf, command)
+        return self.counter.seller.performer.perform(command, self._held)  # in this thread: it may wait
+
+    def _held(self) -> Reply | None:
+        return None if self._served is None else self._served.reply()
+
+    def _invoke(self, command: InvokeHandler) -> HandlerHead:
+        payer = command.payer
+        if command.owner and payer is not None:
+            self._holding = self.background.begin(self.counter.seller.hold_claim, payer.payment, command.owner)
+        try:
+            if payer is not None and self._shelf is not None:
+                payer = Paid.by(payer, self._shelf.listing, self._request)
+            self._served = self._serve(payer, command.hold)
+        except Exception as error:
+            self._error = error
+            raise
+        return HandlerHead(self._served.status, self._served.complete, self._served.overrides)
+
+    def _discard(self) -> None:
+        if self._served is None:
+            return
+        try:
+            self._served.discard()
+        except Exception:  # noqa: BLE001 - the answer that is given instead goes before it
+            _log.exception("closing a response that is not sent failed")
+
+
+def taken(
+    pieces: Iterator[bytes], *, hold: bool, most: int, length: Callable[[], int | None]
+) -> tuple[bytes, Iterator[bytes] | None]:
+    """Return what of a body is taken before the exchange responds, and the rest where it streams.
+
+    Held is the whole of it, at most ``most`` bytes.  Else a body in one piece (``length`` says how long, where that is known)
+    is whole too, and any other streams from its first piece.  Raises: ResponseTooLarge.
+    """
+    body = bytearray()
+    for piece in pieces:
+        body += piece
+        if hold and len(body) > most:
+            raise ResponseTooLarge(f"a response to be held is longer than {most} bytes: settle before the handler")
+        if body and not hold:
+            return bytes(body), None if len(body) == length() else pieces
+    return bytes(body), None
+
+
+def without_overrides(headers: Iterable[tuple[str, str]]) -> tuple[list[tuple[str, str]], str | None]:
+    """Take what a handler says is to be charged off its response's headers; said twice is said wrongly."""
+    passed, said = [], []
+    for name, value in headers:
+        if name.lower() == _OVERRIDES:
+            said.append(value)
+        else:
+            passed.append((name, value))
+    return passed, ", ".join(said) if said else None
