@@ -20,7 +20,14 @@ from tests.playbook import Play
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # a shell's background jobs ignore it, and so would all they start
     signal.signal(signal.SIGINT, signal.default_int_handler)
 _CI = os.environ.get("X402_CI") == "1"
-for _peer, _variable in (("mock", "X402_MOCK_PYTHON"), ("x402", "X402_OFFICIAL_PYTHON")):
+_PYTHONS = {
+    "mock": "X402_MOCK_PYTHON",
+    "mock3": "X402_MOCK3_PYTHON",
+    "y402": "X402_Y402_PYTHON",
+    "x402": "X402_OFFICIAL_PYTHON",
+    "oldest": "X402_OLDEST_PYTHON",
+}
+for _peer, _variable in _PYTHONS.items():
     _python = PEERS / _peer / "bin" / "python"
     if _python.exists():
         os.environ.setdefault(_variable, str(_python))

@@ -80,6 +80,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("wire.v1",),
     ("wire.metadata", "wire.discovery"),
     ("wire.bazaar",),
+    ("wire.permit_token3",),
     ("wire.permit_token", "wire.journal", "wire.facilitator"),
     ("wire.http",),
     ("wire",),

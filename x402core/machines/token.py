@@ -177,7 +177,8 @@ class TokenExchange(Machine[TokenState, TokenInput]):
         found = [offer for offer in offers if (offer.network, offer.asset) == (permit.network, permit.asset)]
         if not found:
             return I.UNMATCHED, Refusal(Reason.NO_MATCH, "no offer for this token on this chain")
-        checked = check(permit, found[0])
+        fitting = [offer for offer in found if offer.method is permit.method]
+        checked = check(permit, (fitting or found)[0])
         return (I.REFUSED if isinstance(checked, Refusal) else I.PERMIT), checked
 
     def on_recalled(self, claim: Claim, _now: Millis) -> tuple[TokenInput, object]:

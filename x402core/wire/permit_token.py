@@ -12,31 +12,40 @@ decimal string), ``pay_to``, ``spender``, ``max_timeout_seconds``.  What it gets
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Final, TypeAlias
 
 from x402core.errors import LocalProtocolError, Reason, Refusal, RemoteProtocolError, Reply
-from x402core.events import Challenge, Dialect, Eip2612Permit, Method, Offer, Payment, SettleMode, Token
+from x402core.events import (
+    Challenge,
+    Dialect,
+    Eip2612Permit,
+    Eip3009Permit,
+    Method,
+    Offer,
+    Payment,
+    Permit2Permit,
+    SettleMode,
+    Token,
+)
 from x402core.evm.address import checksum
 from x402core.money import atomic_to_human, human_to_atomic
 from x402core.values import (
-    UINT256_MAX,
     Amount,
     Millis,
-    Network,
     Seconds,
     chain_id,
     parse_address,
     parse_amount,
-    parse_network,
     parse_seconds,
     seconds,
 )
 
+from . import permit_token3
 from .headers import is_token68
 from .json import Fields, Json, Writable, dumps, loads
+from .permit_token3 import TIMEOUT, encode_signature, network, signature, uint256
 from .v2 import printable
 
 __all__ = [
@@ -53,10 +62,9 @@ __all__ = [
 ]
 
 VERSION: Final = "Version 0.1"
-_TIMEOUT: Final = Seconds(600)  # what x402-mock's client signs, where the offer does not say
+_EIP2612: Final = "EIP2612"
 _TOKEN_TEXT: Final = 8192
 _TOKEN_LIFE: Final = 366 * 86400  # seconds; nobody's "never expires" is believed longer
-_HALF = re.compile(r"0x[0-9a-fA-F]{1,64}", re.ASCII)
 _INSTRUCTION: Final = (
     "Payment required to access this resource. Sign a permit for one of payment_scheme.payment_components and POST it to "
     "the access_token_endpoint."
@@ -88,8 +96,10 @@ def encode_challenge(challenge: Challenge, *, created_at: str) -> _Object:
     ``created_at`` is ISO 8601 with its zone (:func:`timestamp`).  ``amount`` is exact in human units; x402-mock's own
     client reads it as a binary float, so it pays amounts of up to 15 significant digits.
 
+    An offer by EIP-3009 beside one of the same money by EIP-2612 makes them one component, which payers of 0.3.0 read too.
+
     Raises: LocalProtocolError for a challenge without token endpoint, or an offer without decimals or by another method
-    than EIP-2612.  Source: seeds.md 1.2.
+    than EIP-2612.  Source: seeds.md 1.2, 1.7.
     """
     if challenge.token_endpoint is None:
         raise LocalProtocolError("the permit-token flow needs an endpoint to take permits", field="token_endpoint")
@@ -97,17 +107,29 @@ def encode_challenge(challenge: Challenge, *, created_at: str) -> _Object:
         "reason": challenge.error or Reason.TOKEN_MISSING,
         "access_token_endpoint": challenge.token_endpoint,
         "payment_scheme": {
-            "payment_components": [
-                _component(offer, created_at) for offer in challenge.offers if offer.dialect is Dialect.PERMIT_TOKEN
-            ],
+            "payment_components": _components(challenge, created_at),
             "protocol_version": VERSION,
         },
         "payment_instruction": _INSTRUCTION,
     }
 
 
-def _component(offer: Offer, created_at: str) -> _Object:
-    if offer.method is not Method.EIP2612:
+def _components(challenge: Challenge, created_at: str) -> list[Writable]:
+    offers = [offer for offer in challenge.offers if offer.dialect is Dialect.PERMIT_TOKEN]
+    first, later = ([_money(o) for o in offers if o.method is method] for method in (Method.EIP2612, Method.EIP3009))
+    return [
+        _component(offer, created_at, later=offer.scheme == permit_token3.DIRECT or _money(offer) in later)
+        for offer in offers
+        if offer.method is not Method.EIP3009 or _money(offer) not in first
+    ]
+
+
+def _money(offer: Offer) -> tuple[object, ...]:
+    return offer.network, offer.asset, offer.amount, offer.pay_to
+
+
+def _component(offer: Offer, created_at: str, *, later: bool) -> _Object:
+    if offer.method is not Method.EIP2612 and offer.scheme != permit_token3.DIRECT:
         raise LocalProtocolError(f"the permit-token flow pays by eip2612, not {offer.method}", field="method")
     if offer.decimals is None:
         raise LocalProtocolError("the permit-token flow states amounts in human units: say the decimals", field="decimals")
@@ -134,6 +156,10 @@ def _component(offer: Offer, created_at: str) -> _Object:
     }
     if offer.spender is not None:
         component["spender"] = checksum(offer.spender)
+    if later:
+        component |= permit_token3.members(offer)
+    if offer.method is Method.PERMIT2:
+        del component["chain_id"]  # payers of 0.1.1 are not to take it for theirs
     return component
 
 
@@ -193,11 +219,11 @@ def _read_component(fields: Fields) -> Offer:
     return Offer(
         dialect=Dialect.PERMIT_TOKEN,
         method=Method.EIP2612,
-        network=fields.get(_network, "chain_id"),
+        network=fields.get(network, "chain_id"),
         asset=fields.get(parse_address, "token"),
         amount=_amount(fields, decimals),
         pay_to=pay_to,
-        timeout=fields.optional(_timeout, "max_timeout_seconds") or _TIMEOUT,
+        timeout=fields.optional(_timeout, "max_timeout_seconds") or TIMEOUT,
         name=metadata.text("name", most=256),
         version=metadata.text("version", most=256),
         decimals=decimals,
@@ -233,49 +259,39 @@ def _decimals(value: object, at: str) -> int:
     return value
 
 
-def _network(value: object, at: str) -> Network:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise RemoteProtocolError("expected a chain id as a positive whole number", pointer=at, reason=Reason.INVALID_NETWORK)
-    return parse_network(f"eip155:{value}", at)
-
-
 # --- the token request -----------------------------------------------------------------------------------------------
 
 
-def encode_token_request(permit: Eip2612Permit, *, created_at: str, identifier: str = "") -> bytes:
+def encode_token_request(
+    permit: Eip2612Permit | Eip3009Permit | Permit2Permit, *, created_at: str, identifier: str = ""
+) -> bytes:
     """Write the JSON body to POST to the token endpoint; amounts and times are JSON numbers, as x402-mock has them.
 
     ``identifier`` is our additive ``payment_id``: random text that sets this body apart from what the chain will publish.
 
     Raises: LocalProtocolError for a signature that is not 65 bytes ending in 27 or 28.  Source: seeds.md 1.2.
     """
-    signature = permit.signature
-    if len(signature) != 65 or signature[64] not in (27, 28):
-        raise LocalProtocolError("the permit-token flow carries 65-byte signatures with v 27 or 28", field="signature")
-    return dumps(
-        {
-            "version": VERSION,
-            **({"payment_id": identifier} if identifier else {}),
-            "permit": {
-                "permit_type": "EIP2612",
-                "owner": checksum(permit.payer),
-                "spender": checksum(permit.spender),
-                "token": checksum(permit.asset),
-                "value": permit.amount,
-                "nonce": permit.nonce,
-                "deadline": permit.deadline,
-                "chain_id": chain_id(permit.network),
-                "created_at": created_at,
-                "signature": {
-                    "signature_type": "EIP2612",
-                    "v": signature[64],
-                    "r": "0x" + signature[:32].hex(),
-                    "s": "0x" + signature[32:64].hex(),
-                    "created_at": created_at,
-                },
-            },
-        }
-    )
+    named: _Object = {"payment_id": identifier} if identifier else {}
+    return dumps({"version": VERSION, **named, "permit": _permit(permit, created_at)})
+
+
+def _permit(permit: Eip2612Permit | Eip3009Permit | Permit2Permit, created_at: str) -> _Object:
+    if isinstance(permit, Eip3009Permit):
+        return permit_token3.encode_permit(permit, created_at=created_at)
+    if isinstance(permit, Permit2Permit):
+        return permit_token3.encode_permit2(permit, created_at=created_at)
+    return {
+        "permit_type": _EIP2612,
+        "owner": checksum(permit.payer),
+        "spender": checksum(permit.spender),
+        "token": checksum(permit.asset),
+        "value": permit.amount,
+        "nonce": permit.nonce,
+        "deadline": permit.deadline,
+        "chain_id": chain_id(permit.network),
+        "created_at": created_at,
+        "signature": encode_signature(permit.signature, _EIP2612, created_at),
+    }
 
 
 def decode_token_request(body: bytes) -> Payment:
@@ -288,48 +304,26 @@ def decode_token_request(body: bytes) -> Payment:
     fields = Fields(loads(body), "", "body")
     _version(fields, "version")
     permit = fields.object("permit")
-    _kind(permit, permit.text("permit_type", most=256), "permit_type")
+    kind = permit.text("permit_type", most=256)
+    if kind == permit_token3.ERC3009 and "authorizer" in permit:  # else it is its type that is wrong
+        return Payment(permit_token3.decode_permit(permit))
+    if kind == permit_token3.PERMIT2_TYPE and "amount" in permit:
+        return Payment(permit_token3.decode_permit2(permit))
+    if kind != _EIP2612:
+        where = permit.where("permit_type")
+        raise RemoteProtocolError("expected EIP2612", pointer=where, source=permit.source, reason=Reason.UNSUPPORTED_SCHEME)
     return Payment(
         Eip2612Permit(
-            network=permit.get(_network, "chain_id"),
+            network=permit.get(network, "chain_id"),
             asset=permit.get(parse_address, "token"),
             payer=permit.get(parse_address, "owner"),
             spender=permit.get(parse_address, "spender"),
-            amount=Amount(permit.get(_uint256, "value")),
-            nonce=permit.get(_uint256, "nonce"),
-            deadline=Seconds(permit.get(_uint256, "deadline")),
-            signature=_signature(permit.object("signature")),
+            amount=Amount(permit.get(uint256, "value")),
+            nonce=permit.get(uint256, "nonce"),
+            deadline=Seconds(permit.get(uint256, "deadline")),
+            signature=signature(permit.object("signature"), _EIP2612),
         )
     )
-
-
-def _kind(fields: Fields, kind: str, key: str) -> None:
-    if kind != "EIP2612":
-        raise RemoteProtocolError(
-            "expected EIP2612", pointer=fields.where(key), source=fields.source, reason=Reason.UNSUPPORTED_SCHEME
-        )
-
-
-def _uint256(value: object, at: str) -> int:
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise RemoteProtocolError("expected a whole number", pointer=at)
-    if not 0 <= value <= UINT256_MAX:
-        raise RemoteProtocolError("not from 0 to 2**256-1", pointer=at)
-    return value
-
-
-def _signature(fields: Fields) -> bytes:
-    _kind(fields, fields.text_or("signature_type", "EIP2612", most=256), "signature_type")
-    v = fields.integer("v")
-    if v not in (27, 28):
-        raise fields.error("v", "expected 27 or 28")
-    return fields.get(_half, "r") + fields.get(_half, "s") + bytes((v,))
-
-
-def _half(value: object, at: str) -> bytes:
-    if not isinstance(value, str) or _HALF.fullmatch(value) is None:
-        raise RemoteProtocolError("expected 0x and at most 64 hex digits", pointer=at)
-    return int(value, 16).to_bytes(32, "big")
 
 
 # --- the token reply -------------------------------------------------------------------------------------------------
@@ -371,7 +365,7 @@ def decode_token_reply(status: int, body: bytes, now: Seconds) -> Token:
     value = fields.text("access_token", most=_TOKEN_TEXT)
     if not is_token68(value):
         raise fields.error("access_token", "not a bearer token (RFC 6750 2.1)")
-    life = fields.optional(_uint256, "expires_in")
+    life = fields.optional(uint256, "expires_in")
     return Token(value, Seconds(now + (_TOKEN_LIFE if life is None else min(life, _TOKEN_LIFE))))
 
 

@@ -1,0 +1,1 @@
+"""x402-mock's API over our core."""
