@@ -71,7 +71,11 @@ def proof(now: Millis = NOW) -> tuple[str, str]:
 def signing_in(play: Play) -> Playbook:
     """Play up to the question whether whoever signed in has paid before."""
     book = play(server(COMING_BACK)).feed(request(proof()))
-    return book.expect(CheckSignIn, resource="/report", payer=PAYER, until=lambda until: until > NOW)
+
+    def sold(it: str) -> bool:
+        return it.startswith(f"{ORIGIN}/report for ")
+
+    return book.expect(CheckSignIn, resource=sold, payer=PAYER, until=lambda until: until > NOW)
 
 
 @transcript

@@ -53,6 +53,7 @@ from x402core.events import HandlerHead, Payer, Pending, RequestHead, Unsettled
 from x402core.ledger import ClaimStatus, PaymentState
 from x402core.machines.server import LEASE_MARGIN, ServerExchange, ServerState, fingerprint
 from x402core.policy import Terms
+from x402core.values import Amount
 from x402core.wire import v2
 
 rows = Rows(ServerExchange)
@@ -141,8 +142,36 @@ def test_two_permits_in_one_request(play: Play) -> None:
 
 @transcript
 def test_an_offer_that_is_not_ours(play: Play) -> None:
-    cheap = replace(V2_AFTER, amount=1)
-    play(server()).feed(request(payment_header(authorization(offer=cheap), cheap))).end(Respond, status=402)
+    for other in (replace(V2_AFTER, pay_to=USDC), replace(V2_AFTER, network="eip155:1"), replace(V2_AFTER, asset=PAYER)):
+        play(server()).feed(request(payment_header(authorization(offer=other), other))).end(Respond, status=402)
+
+
+def yesterdays(play: Play, amount: int = 1) -> Playbook:
+    """Play up to the question whether a payment for a price that is not asked (any more) is known."""
+    cheap = replace(V2_AFTER, amount=Amount(amount))
+    book = play(server()).feed(request(payment_header(authorization(offer=cheap), cheap)))
+    return book.expect(RecallPayment, key=lambda key: key.startswith("eip3009/"))
+
+
+@transcript
+def test_a_payment_for_another_price_is_no_match(play: Play) -> None:
+    yesterdays(play).answer(NEW).end(Respond, status=402, body=lambda body: R.NO_MATCH.encode() in body)
+
+
+@transcript
+def test_a_payment_made_before_the_price_changed_has_its_answer(play: Play) -> None:
+    """What was bought is its payer's; "present the same payment again" is a promise that a new price does not break."""
+    yesterdays(play).answer(claim(S.ANSWERED, settled=PAID, reply=KEPT)).end(Respond, status=200, body=b"the report")
+    yesterdays(play).answer(claim(S.PENDING)).end(Respond, status=503)
+    book = yesterdays(play).answer(claim(S.UNSERVED, settled=PAID)).expect(ClaimPayment).answer(claim(S.UNSERVED, settled=PAID))
+    book.expect(InvokeHandler, payer=lambda who: who.amount == 1).answer(OK).expect(CommitClaim).end(Respond, reply=None)
+
+
+@transcript
+def test_a_payment_for_another_price_is_not_told_by_a_forger(play: Play) -> None:
+    cheap = replace(V2_AFTER, amount=Amount(1))
+    forged = replace(authorization(offer=cheap), amount=Amount(2))
+    play(server()).feed(request(payment_header(forged, cheap))).end(Respond, status=402)
 
 
 @transcript

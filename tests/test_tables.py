@@ -123,7 +123,8 @@ SERVER_SPEC = spec_of(
     by_state={  # what is charged is asked where nothing was charged yet (server.py, on_handled)
         VS.SERVING_PAID: frozenset(
             {VI.HANDLER_OK, VI.HANDLER_OK_FREE, VI.HANDLER_MISCHARGED, VI.HANDLER_FAILED, VI.HANDLER_RAISED}
-        )
+        ),
+        VS.RECALLING: _KNOWN | {VI.NEW, VI.UNMATCHED},  # a payment for yesterday's price is known, or is no match
     },
     monitors=SELLER,
 )

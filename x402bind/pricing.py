@@ -62,7 +62,7 @@ class Listing:
     ``resource`` is its public URL, or a path under the seller's (default: the path asked for).  ``reference`` is the
     seller's own word for a sale, or a function of the request that returns it; ``tags`` go with it.  Neither is shown to
     payers; handlers find both in :class:`Paid`.  ``extensions`` are advertised beside the seller's.  A price that is a function
-    of the request sells no access tokens.
+    of the request sells no access tokens, and nobody comes back to it by signing in.
     """
 
     price: Pricing
@@ -145,12 +145,13 @@ class Shelf:
 
         Raises: LocalProtocolError for what is no price.
         """
-        asked = self.path if self.whole or len(asked) > _LONGEST else asked
-        if self.fixed is not None and asked == self.path:
+        nameless = not self.whole and len(asked) > _LONGEST
+        asked = self.path if self.whole or nameless else asked
+        if self.fixed is not None and asked == self.path and not nameless:
             return self._signed(self.fixed)
         if self.fixed is None:
             prices = each(prices)  # type: ignore[arg-type]  # None is no price, and refused as none
-        key = (asked, *map(_key, prices or ()))  # type: ignore[arg-type]
+        key = (nameless, asked, *map(_key, prices or ()))  # type: ignore[arg-type]
         try:
             terms = self._known.get(key)
         except TypeError:  # no price can be without a hash
@@ -158,7 +159,10 @@ class Shelf:
         if terms is None:
             if len(self._known) >= _MOST:
                 self._known.clear()
-            terms = self._known[key] = self._of(asked, self.fixed or self._terms(prices or ()))
+            terms = self._of(asked, self.fixed or self._terms(prices or ()))
+            if nameless:  # of a path too long to be named nobody remembers who has paid
+                terms = replace(terms, sign_in=None)
+            self._known[key] = terms
         return self._signed(terms)
 
     def _of(self, asked: str, terms: Terms) -> Terms:
@@ -186,6 +190,8 @@ class Shelf:
         if listing.resource is not None:
             url = listing.resource if "://" in listing.resource else self.seller.url + listing.resource
             terms = replace(terms, resource=replace(terms.resource, url=url))
+        if callable(listing.price):  # which is of one request: what one paid for opens no other
+            terms = replace(terms, sign_in=None)
         return replace(terms, extensions={**terms.extensions, **listing.extensions}) if listing.extensions else terms
 
 

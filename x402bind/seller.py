@@ -67,7 +67,8 @@ class Seller:
     * ``settle``: ``"after"`` the handler (default) or ``"before"`` it, for x402.
     * ``methods``: the ways to move an asset, preferred first, as ``("eip3009", "permit2")``; default: each asset's own first.
     * ``factories``: contracts that may deploy a payer's wallet, at the expense of whoever settles (default: none).
-    * ``sign_in``: those who have paid may come back by signing in (``sign-in-with-x``); needs ``url``.
+    * ``sign_in``: those who have paid may come back by signing in (``sign-in-with-x``), as long as the price stays; needs
+      ``url``.  Not for ``upto``, nor for a price that is worked out for each request.
     * ``identifier_required``: refuse a payment that brings no ``payment-identifier``.
     * ``attest``: a key or signer that signs every offer and receipt (``offer-receipt``): the payee's, best of all.
     * ``extensions``: further extensions to advertise, as they go on the wire (``bazaar``, ``builder-code``).
@@ -212,6 +213,7 @@ class Seller:
             endpoint = urlsplit(self.url).path + token_path
             token = TokenTerms(self.ring, audience, path, endpoint, self.token_lifetime, self.most_open)
         self._sold |= {(offer.network, offer.asset) for offer in offered}
+        lasts = self.sign_in and all(offer.scheme == EXACT for offer in offered)  # what is metered is paid each time
         sponsored = any(offer.method is Method.PERMIT2 for offer in offered)
         return Terms(
             offered,
@@ -221,7 +223,7 @@ class Seller:
             wallets=self.wallets,
             extensions={**(sponsoring.advertised() if sponsored else {}), **self.extensions},
             identifier_required=self.identifier_required,
-            sign_in=SignInTerms(parse_origin(self.url), path) if self.sign_in else None,
+            sign_in=SignInTerms(parse_origin(self.url), path) if lasts else None,
             forward=self.facilitators is not None,
             registry=self.registry,
         )

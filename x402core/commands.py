@@ -280,8 +280,8 @@ class CommitClaim(Command[None]):
 class KeepClaim(Command[None]):
     """Close this owner's claim with the outcome open: the settlement journal will tell.  Never frees the authorization.
 
-    ``reply`` as in :class:`CommitClaim`: given out once the money has arrived.  ``settled`` when it is known to have.
-    On failure: as there.
+    ``reply`` and ``grant`` as in :class:`CommitClaim`: given out once the money has arrived.  ``settled`` when it is known to
+    have.  On failure: as there.
     """
 
     waits: ClassVar[bool] = False
@@ -289,6 +289,7 @@ class KeepClaim(Command[None]):
     owner: str
     reply: Reply | _HandlerResponse | None = None
     settled: Settled | None = None
+    grant: Grant | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -188,6 +188,7 @@ class SignInTerms:
     """That whoever paid for a resource once may come back by signing in (``sign-in-with-x``, x402.md 3.4).
 
     ``origin`` is the server's public one, ``resource`` what a payment is remembered for, never what a payer says it paid for.
+    A payment is remembered for just these prices: those who come back after they changed pay again.
     """
 
     origin: Origin
@@ -221,6 +222,8 @@ class Terms:
             raise LocalProtocolError("a price needs at least one offer", field="offers")
         if self.token is None and any(offer.dialect is Dialect.PERMIT_TOKEN for offer in self.offers):
             raise LocalProtocolError("the permit-token flow needs TokenTerms (keys, audience, scope)", field="token")
+        if self.sign_in is not None and any(offer.scheme == UPTO for offer in self.offers):
+            raise LocalProtocolError("what is metered (upto) is paid each time: nobody signs in for it", field="sign_in")
         for offer in self.offers:
             if int(offer.pay_to, 16) == 0:
                 raise LocalProtocolError("the zero address cannot be a payee", field="pay_to")

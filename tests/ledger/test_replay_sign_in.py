@@ -70,6 +70,22 @@ def test_a_proof_that_cannot_be_remembered_is_not_granted(ledger: Ledger) -> Non
     assert sign_in(ledger, until=Millis(NOW + 1)) is I.GRANTED
 
 
+def test_what_was_kept_open_is_granted_from_when_the_money_arrives(ledger: Ledger) -> None:
+    """Whoever's settlement was slow has paid as well as anybody."""
+    ledger.claim(KEY, REQUEST, "a", LATER, now=NOW)
+    ledger.persist_intent(record())
+    ledger.keep(KEY, "a", REPLY, grant=GOODS)
+    assert sign_in(ledger) is I.NOT_PAID
+    ledger.persist(ended(record(), settled()))
+    assert sign_in(ledger) is I.GRANTED
+
+
+def test_what_was_kept_open_without_a_journal_grants_nothing(ledger: Ledger) -> None:
+    ledger.claim(KEY, REQUEST, "a", LATER, now=NOW)
+    ledger.keep(KEY, "a", REPLY, grant=GOODS)
+    assert sign_in(ledger) is I.NOT_PAID
+
+
 def test_only_the_present_owners_commit_grants(ledger: Ledger) -> None:
     ledger.commit(KEY, "a", settled(), REPLY, GOODS)
     ledger.claim(KEY, REQUEST, "a", LATER, now=NOW)
@@ -84,9 +100,9 @@ def test_only_the_present_owners_commit_grants(ledger: Ledger) -> None:
 
 @pytest.mark.parametrize(
     ("outcome", "answer"),
-    [(pending(), I.GRANTED), (void(final=False), I.GRANTED), (settled(), I.GRANTED), (void(), I.NOT_PAID)],
+    [(pending(), I.NOT_PAID), (void(final=False), I.NOT_PAID), (settled(), I.GRANTED), (void(), I.NOT_PAID)],
 )
-def test_a_grant_falls_with_its_payment(ledger: Ledger, outcome: Settlement, answer: SignedIn) -> None:
+def test_a_grant_is_worth_what_its_payment_is(ledger: Ledger, outcome: Settlement, answer: SignedIn) -> None:
     buy(ledger, journaled=True)
     ledger.persist(ended(record(), outcome))
     assert sign_in(ledger) is answer

@@ -111,13 +111,16 @@ class Ledger(Protocol):
     def commit(self, key: str, owner: str, settled: Settled | None, reply: Reply | None, grant: Grant | None = None) -> None:
         """Close this owner's claim as paid (or journaled) with the answer to give again; the first answer stays.
 
-        ``grant`` is remembered in the same transaction, for as long as the settlement does not end void.
+        ``grant`` is remembered in the same transaction; it is worth something from when the money has arrived.
         A call by anyone but the present owner changes nothing.  On failure: the journal still says what happened.
         """
 
-    def keep(self, key: str, owner: str, reply: Reply | None, settled: Settled | None = None) -> None:
+    def keep(
+        self, key: str, owner: str, reply: Reply | None, settled: Settled | None = None, grant: Grant | None = None
+    ) -> None:
         """Close this owner's claim with its outcome open, or known to be ``settled`` and not served; never undoes a commit.
 
+        ``grant`` is as for :meth:`commit`.
         A call by anyone but the present owner changes nothing.  On failure: as for :meth:`commit`.
         """
 
@@ -125,7 +128,7 @@ class Ledger(Protocol):
         """Say whether a token minted for this payment still stands.  On failure: nothing is known."""
 
     def sign_in(self, resource: str, payer: Address, nonce: str, until: Millis, *, now: Millis) -> SignedIn:
-        """Grant a payer a resource it has paid for, once per nonce of that payer, in one transaction.
+        """Grant a payer a resource it has paid for, and the money arrived, once per nonce of that payer, in one transaction.
 
         GRANTED uses the nonce up until ``until``, which lies beyond the proof's last valid moment; a proof that could not
         be remembered (``until`` is past) gets NONCE_USED.  NOT_PAID uses nothing up.  On failure: nothing is granted.

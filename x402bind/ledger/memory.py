@@ -144,9 +144,11 @@ class MemoryLedger:
         """See :meth:`Ledger.commit`."""
         self._close_claim(key, owner, ClaimState.COMMITTED, settled, reply, grant)
 
-    def keep(self, key: str, owner: str, reply: Reply | None, settled: Settled | None = None) -> None:
+    def keep(
+        self, key: str, owner: str, reply: Reply | None, settled: Settled | None = None, grant: Grant | None = None
+    ) -> None:
         """See :meth:`Ledger.keep`."""
-        self._close_claim(key, owner, ClaimState.KEPT, settled, reply)
+        self._close_claim(key, owner, ClaimState.KEPT, settled, reply, grant)
 
     def _close_claim(
         self,
@@ -155,7 +157,7 @@ class MemoryLedger:
         state: ClaimState,
         settled: Settled | None,
         reply: Reply | None,
-        grant: Grant | None = None,
+        grant: Grant | None,
     ) -> None:
         with self._store() as store:
             row = store.row(key)
@@ -176,8 +178,7 @@ class MemoryLedger:
         with self._store() as store:
             if until <= now or store.nonces.get((payer, nonce), now) > now:
                 return SignedIn.NONCE_USED
-            paid = (store.records.get(key) for key in store.grants.get((resource, payer), ()))
-            if not any(record is None or not rows.is_void(record) for record in paid):
+            if not any(rows.firm(*store.look(key)) for key in store.grants.get((resource, payer), ())):
                 return SignedIn.NOT_PAID
             while store.ending and store.ending[0][0] <= now:
                 store.nonces.pop(heapq.heappop(store.ending)[1:], None)

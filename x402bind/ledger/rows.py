@@ -107,8 +107,8 @@ def owned(row: ClaimRow | None, owner: str) -> bool:
 
 
 def firm(row: ClaimRow | None, record: SettlementRecord | None) -> bool:
-    """Say whether a payment's grant needs no other beside it: settled by the journal, by a facilitator's word, or so long
-    ago that both are pruned (a void one's grant goes with it).
+    """Say whether what a payment granted counts: settled by the journal, by a facilitator's word, or so long ago that both are
+    pruned (a grant that came to nothing goes with them).
     """
     if record is not None:
         return isinstance(record.outcome, Settled)

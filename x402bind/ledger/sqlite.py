@@ -93,9 +93,11 @@ class SqliteLedger:
         """See :meth:`Ledger.commit`."""
         self._close_claim(key, owner, ClaimState.COMMITTED, settled, reply, grant)
 
-    def keep(self, key: str, owner: str, reply: Reply | None, settled: Settled | None = None) -> None:
+    def keep(
+        self, key: str, owner: str, reply: Reply | None, settled: Settled | None = None, grant: Grant | None = None
+    ) -> None:
         """See :meth:`Ledger.keep`."""
-        self._close_claim(key, owner, ClaimState.KEPT, settled, reply)
+        self._close_claim(key, owner, ClaimState.KEPT, settled, reply, grant)
 
     def _close_claim(
         self,
@@ -104,7 +106,7 @@ class SqliteLedger:
         state: ClaimState,
         settled: Settled | None,
         reply: Reply | None,
-        grant: Grant | None = None,
+        grant: Grant | None,
     ) -> None:
         with self._file.writing() as db:
             row = _row(db, key)
@@ -122,10 +124,10 @@ class SqliteLedger:
         """See :meth:`Ledger.sign_in`; a proof that gets nothing waits for no writer."""
         asked = Grant(resource, payer)
         with self._file.reading() as db:
-            told = sqlite_grants.sign_in(db, _record, asked, nonce, until, now)
+            told = sqlite_grants.sign_in(db, _look, asked, nonce, until, now)
         if told is SignedIn.GRANTED:
             with self._file.writing() as db:
-                told = sqlite_grants.sign_in(db, _record, asked, nonce, until, now)
+                told = sqlite_grants.sign_in(db, _look, asked, nonce, until, now)
                 if told is SignedIn.GRANTED:
                     sqlite_grants.use_nonce(db, payer, nonce, until, now)
         return told

@@ -1,7 +1,8 @@
 """Who has paid for what, and which sign-in nonces are used up, in the SQLite ledger's file.
 
-A grant belongs to the payment that bought it and falls with it when that ends void.  Once a payment is known good, no other
-is remembered beside it, so that a resource and a payer have few rows however often the payer buys.
+A grant belongs to the payment that bought it: it is worth something from when that is known good, and falls with a void one.
+Once a payment is known good, no other is remembered beside it, so that a resource and a payer have few rows however often the
+payer buys.
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ from . import rows
 
 __all__ = ["drop_grants", "remember_grant", "sign_in", "use_nonce"]
 
-_Records: TypeAlias = Callable[[sqlite3.Connection, str], SettlementRecord | None]
 _Looks: TypeAlias = Callable[[sqlite3.Connection, str], tuple[ClaimRow | None, SettlementRecord | None]]
 
 _PAID: Final = "SELECT key FROM x402_grants WHERE resource = ? AND payer = ?"
@@ -32,12 +32,11 @@ def remember_grant(db: sqlite3.Connection, look: _Looks, grant: Grant, key: str)
         db.execute(_ADD, (grant.resource, grant.payer, key))
 
 
-def sign_in(db: sqlite3.Connection, record: _Records, grant: Grant, nonce: str, until: Millis, now: Millis) -> SignedIn:
+def sign_in(db: sqlite3.Connection, look: _Looks, grant: Grant, nonce: str, until: Millis, now: Millis) -> SignedIn:
     """Say what a sign-in is to be told, using nothing up."""
     if until <= now or db.execute(_USED, (grant.payer, nonce, now)).fetchone() is not None:
         return SignedIn.NONCE_USED
-    paid = (record(db, key) for key in _keys(db, grant.resource, grant.payer))
-    good = any(found is None or not rows.is_void(found) for found in paid)
+    good = any(rows.firm(*look(db, key)) for key in _keys(db, grant.resource, grant.payer))
     return SignedIn.GRANTED if good else SignedIn.NOT_PAID
 
 

@@ -86,7 +86,7 @@ class Scopes:
                 self._shelves[path, id(each)] = Shelf(seller, each.listing, path + suffix, whole=not templates(path))
         self.tokens = {shelf.path: shelf for shelf in self._shelves.values() if shelf.sells_tokens}
         """What tokens are sold for."""
-        if len(self.tokens) < len({id(shelf) for shelf in self._shelves.values() if shelf.sells_tokens}):
+        if several and len({shelf.path for shelf in self._shelves.values()}) < len(self._shelves):
             raise LocalProtocolError("two functions of one name have different prices at one path", field="required")
 
     def find(self, route: str, asked: str, mark: Mark) -> tuple[Shelf, str]:

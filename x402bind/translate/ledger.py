@@ -93,7 +93,7 @@ def _commit(performer: LedgerPerformer, command: CommitClaim, held: Held) -> Non
 
 
 def _keep(performer: LedgerPerformer, command: KeepClaim, held: Held) -> None:
-    performer.ledger.keep(command.key, command.owner, _reply(command, held), command.settled)
+    performer.ledger.keep(command.key, command.owner, _reply(command, held), command.settled, command.grant)
 
 
 def _check(performer: LedgerPerformer, command: CheckPayment, held: Held) -> PaymentState:

@@ -7,7 +7,7 @@ the end of a delegation, which has none of its own).
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Final
@@ -23,7 +23,7 @@ from x402core.wire.extensions import echo_problem
 from x402core.wire.headers import single
 from x402core.wire.json import Json, Writable
 
-__all__ = ["Arrived", "advertised", "arrived", "fingerprint", "stamped"]
+__all__ = ["NO_MATCH", "Arrived", "advertised", "arrived", "fingerprint", "stamped"]
 
 NO_MATCH: Final = Refusal(Reason.NO_MATCH)
 _NAMELESS: Final = (Method.PERMIT2, Method.ERC7710)  # signed without the token's own domain
@@ -33,7 +33,8 @@ _NAMELESS: Final = (Method.PERMIT2, Method.ERC7710)  # signed without the token'
 class Arrived:
     """A statically checked payment: what its claim is bound to, and the identifier it brings ("" for none).
 
-    ``note`` is what else it says, where a facilitator is to be told of it.
+    ``note`` is what else it says, where a facilitator is to be told of it.  ``stale``: it is for a price we do not ask (any
+    more), so that it buys nothing; but what it bought before is still its payer's.
     """
 
     checked: Checked
@@ -41,6 +42,7 @@ class Arrived:
     identifier: str
     dialect: Dialect
     note: bytes = b""
+    stale: bool = False
 
 
 def arrived(head: RequestHead, terms: Terms, now: Millis) -> Arrived | Refusal | None:
@@ -62,32 +64,51 @@ def _second(head: RequestHead, text: str, terms: Terms, now: Millis) -> Arrived 
     payment = v2.decode_payment(text, _echoes(terms))
     accepted = payment.accepted
     ours = [offer for offer in terms.offers if accepted is not None and (offer is accepted or _same(offer, accepted))]
+    stale = not ours
+    if stale and accepted is not None:
+        ours = _yesterdays(accepted, terms)
     if not ours:
         return NO_MATCH
-    if (at := echo_problem(advertised(terms), payment.extensions)) is not None:
+    if not stale and (at := echo_problem(advertised(terms), payment.extensions)) is not None:
         return Refusal(Reason.ECHO_MISMATCH, f"not as it was advertised: {at}")
     name = identifier.presented(payment.extensions, v2.PAYMENT_SIGNATURE)
-    if name is None and terms.identifier_required:
+    if name is None and terms.identifier_required and not stale:
         at = f"/extensions/{identifier.KEY}/info/id"
         raise RemoteProtocolError("missing", pointer=at, source=v2.PAYMENT_SIGNATURE, reason=Reason.IDENTIFIER_MISSING)
     checked = check(stamped(payment.permit, ours[0], now), ours[0], terms.wallets)
     if isinstance(checked, Refusal):
-        return checked
+        return NO_MATCH if stale else checked
     scoped = "" if name is None else f"{payment.permit.payer}/{name}"
     note = v2.encode_note(payment) if terms.forward else b""
-    return Arrived(checked, fingerprint(head, text), scoped, Dialect.V2, note)
+    return Arrived(checked, fingerprint(head, text), scoped, Dialect.V2, note, stale)
+
+
+def _yesterdays(accepted: Offer, terms: Terms) -> list[Offer]:
+    """Return what a payment is for, if it is one of our offers but for how much and how long: prices change."""
+    changed = [
+        replace(offer, amount=accepted.amount, timeout=accepted.timeout, settle=accepted.settle)
+        for offer in terms.offers
+        if offer.dialect is Dialect.V2
+    ]
+    return [offer for offer in changed if _same(offer, accepted)]
 
 
 def _first(head: RequestHead, text: str, terms: Terms, now: Millis) -> Arrived | Refusal:
     """Match a v1 payment, which names no token: it is for the offer under whose token its signature stands."""
     offers = [offer for offer in terms.offers if offer.dialect is Dialect.V1]
-    found: list[Checked | Refusal] = [
-        check(stamped(permit, offer, now), offer, terms.wallets)
-        for permit, offer in v1.decode_payment(text, offers, terms.registry)
-    ]
+    payments = v1.decode_payment(text, offers, terms.registry)
+    best = _best([check(stamped(permit, offer, now), offer, terms.wallets) for permit, offer in payments])
+    if isinstance(best, Checked):
+        return Arrived(best, fingerprint(head, text), "", Dialect.V1)
+    was = [(permit, replace(offer, amount=permit.amount)) for permit, offer in payments if permit.amount != offer.amount]
+    before = _best([check(stamped(permit, offer, now), offer, terms.wallets) for permit, offer in was])
+    return Arrived(before, fingerprint(head, text), "", Dialect.V1, stale=True) if isinstance(before, Checked) else best
+
+
+def _best(found: Sequence[Checked | Refusal]) -> Checked | Refusal:
+    """Return the payment a key's signature stands under, else one a contract may know, else why there is none."""
     keyed = [each for each in found if isinstance(each, Checked) and each.by is SignedBy.KEY]
-    best = next(iter((*keyed, *[each for each in found if isinstance(each, Checked)], *found)), NO_MATCH)
-    return best if isinstance(best, Refusal) else Arrived(best, fingerprint(head, text), "", Dialect.V1)
+    return next(iter((*keyed, *[each for each in found if isinstance(each, Checked)], *found)), NO_MATCH)
 
 
 @lru_cache(maxsize=4096)

@@ -9,7 +9,8 @@ Rules:
 
 * A handler runs for money only after the claim is taken; a settlement starts only with a ``Verified``.
 * A claim taken is closed exactly once: released when money definitely did not move, committed when it did, kept otherwise.
-* The same permit for the same request gets the same answer and receipt; for another request it is refused.
+* The same permit for the same request gets the same answer and receipt, even if the price has changed meanwhile; for another
+  request it is refused.
 * Of an ``upto`` permit the handler says how much is charged; nothing charged is nothing settled, and the permit is spent.
 * Whatever is our trouble is 503, and the payer may present the same permit again.
 
@@ -67,7 +68,7 @@ from x402core.wire.headers import parse_bearer, single
 from . import answers
 from .answers import LEASE_MARGIN
 from .machine import Commands, Input, Machine, Row, State, Trace
-from .payments import Arrived, arrived, fingerprint
+from .payments import NO_MATCH, Arrived, arrived, fingerprint
 from .sign_in import SIGN_IN, advertised, asked_to_sign_in, granted
 
 __all__ = ["LEASE_MARGIN", "ServerExchange", "ServerInput", "ServerState", "fingerprint"]
@@ -163,6 +164,7 @@ class ServerExchange(Machine[ServerState, ServerInput]):
         Row(S.SERVING, I.HANDLER_RAISED, S.DONE, "do_broken", (Respond,)),
         Row(S.SERVING, I.CANCEL, S.DONE, "do_nothing"),
         Row(S.RECALLING, I.NEW, S.VERIFYING, "do_verify", (VerifyPayment,)),
+        Row(S.RECALLING, I.UNMATCHED, S.DONE, "do_refuse", (Respond,)),
         Row(S.RECALLING, I.UNSERVED, S.CLAIMING, "do_claim", (ClaimPayment,)),
         Row(S.RECALLING, I.ANSWERED, S.DONE, "do_answer_again", (Respond,)),
         Row(S.RECALLING, I.HELD, S.DONE, "do_busy", (Respond,)),
@@ -305,8 +307,11 @@ class ServerExchange(Machine[ServerState, ServerInput]):
         return (I.TOKEN_LIVE, None) if state is PaymentState.GOOD else (I.TOKEN_REVOKED, Refusal(Reason.TOKEN_REVOKED))
 
     def on_recalled(self, claim: Claim, _now: Millis) -> tuple[ServerInput, object]:
-        """The ledger says what it knows of this payment."""
-        return (I.NEW, None) if claim.status is ClaimStatus.TAKEN else _CLAIMS[claim.status](claim)
+        """The ledger says what it knows of this payment; one for a price of yesterday is known, or it is no match."""
+        if claim.status is not ClaimStatus.TAKEN:
+            return _CLAIMS[claim.status](claim)
+        assert self.arrival is not None
+        return (I.UNMATCHED, NO_MATCH) if self.arrival.stale else (I.NEW, None)
 
     def on_judged(self, verdict: Verified | Refusal, _now: Millis) -> tuple[ServerInput, object]:
         """The judge has spoken; a permit it finds used may have been used by this very request, a moment ago."""
@@ -469,7 +474,7 @@ class ServerExchange(Machine[ServerState, ServerInput]):
 
     def do_commit_free(self, _head: HandlerHead, _now: Millis) -> Commands:
         """Close the claim of an ``upto`` permit nothing is charged of, and let the held response go."""
-        commit = CommitClaim(self.permit.key, self.owner, None, HANDLER_RESPONSE, self._grant)
+        commit = CommitClaim(self.permit.key, self.owner, None, HANDLER_RESPONSE)
         return (commit, Respond(None, self._receipt(None)))
 
     def do_serve_after_settling(self, settled: Settled, _now: Millis) -> Commands:
@@ -530,23 +535,23 @@ class ServerExchange(Machine[ServerState, ServerInput]):
 
     def do_keep(self, _data: None, _now: Millis) -> Commands:
         """Leave the claim to the journal."""
-        return (KeepClaim(self.permit.key, self.owner),)
+        return (KeepClaim(self.permit.key, self.owner, grant=self._grant),)
 
     def do_keep_refuse(self, why: Unsettled, now: Millis) -> Commands:
         """Leave the claim to the journal: our transaction failed, but the permit could still be executed."""
-        return (KeepClaim(self.permit.key, self.owner), Respond(self._unsettled(why, now)))
+        return (KeepClaim(self.permit.key, self.owner, grant=self._grant), Respond(self._unsettled(why, now)))
 
     def do_keep_pending(self, transactions: tuple[Any, ...], _now: Millis) -> Commands:
         """Leave the claim to the journal and answer 503."""
-        return (KeepClaim(self.permit.key, self.owner), Respond(answers.pending(self.permit, transactions, self._dialect)))
+        return (*self.do_keep(None, _now), Respond(answers.pending(self.permit, transactions, self._dialect)))
 
     def do_keep_unavailable(self, _why: object, _now: Millis) -> Commands:
         """Leave the claim to the journal: nothing is known about the money."""
-        return (KeepClaim(self.permit.key, self.owner), Respond(answers.unavailable()))
+        return (KeepClaim(self.permit.key, self.owner, grant=self._grant), Respond(answers.unavailable()))
 
     def do_keep_served(self, _data: None, _now: Millis) -> Commands:
         """Leave the claim to the journal, with the held response for when the money has arrived."""
-        return (KeepClaim(self.permit.key, self.owner, HANDLER_RESPONSE),)
+        return (KeepClaim(self.permit.key, self.owner, HANDLER_RESPONSE, grant=self._grant),)
 
     def do_keep_served_refuse(self, why: Unsettled, now: Millis) -> Commands:
         """As ``do_keep_refuse``, with the held response."""
@@ -562,7 +567,7 @@ class ServerExchange(Machine[ServerState, ServerInput]):
 
     def do_keep_settled(self, _data: None, _now: Millis) -> Commands:
         """Leave a paid and unserved claim open: the seller was told when it first failed."""
-        return (KeepClaim(self.permit.key, self.owner, settled=self.settled),)
+        return (KeepClaim(self.permit.key, self.owner, settled=self.settled, grant=self._grant),)
 
     def do_keep_respond(self, _head: HandlerHead, now: Millis) -> Commands:
         """As ``do_keep_settled``, passing the failed handler's response on with the receipt."""

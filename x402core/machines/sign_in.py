@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from x402core.commands import CheckSignIn
@@ -59,7 +60,7 @@ def asked_to_sign_in(headers: Headers, terms: Terms, now: Millis) -> CheckSignIn
         return None
     if isinstance(found, Refusal):
         return None
-    resource = terms.sign_in.resource
+    resource = _sold(terms)
     if isinstance(found, wire.SignIn):
         return CheckSignIn(resource, found.address, found.nonce, Millis(found.until + _KEPT))
     who = found.sign_in
@@ -75,8 +76,20 @@ def granted(terms: Terms, checked: Checked) -> Grant | None:
     """
     if terms.sign_in is None:
         return None
-    resource, permit = terms.sign_in.resource, checked.permit
+    resource, permit = _sold(terms), checked.permit
     return Grant(resource if checked.by is SignedBy.KEY else _of_contract(resource, permit.network), permit.payer)
+
+
+@lru_cache(maxsize=4096)
+def _sold(terms: Terms) -> str:
+    """Return the ledger's name for what is sold: whose, what, and for how much; ``terms`` compares by identity.
+
+    For how much, because a path may have several prices, by method, by shop of one ledger, or over time: what was bought
+    cheaply is not to open what is dear.
+    """
+    assert terms.sign_in is not None
+    prices = sorted({f"{offer.network}/{offer.asset}/{offer.pay_to}/{offer.amount}" for offer in terms.offers})
+    return f"{terms.sign_in.origin}{terms.sign_in.resource} for {keccak(chr(10).join(prices).encode())[:16].hex()}"
 
 
 def _of_contract(resource: str, network: Network) -> str:
