@@ -23,7 +23,7 @@ from x402core.wire.extensions import echo_problem
 from x402core.wire.headers import single
 from x402core.wire.json import Json, Writable
 
-__all__ = ["NO_MATCH", "Arrived", "advertised", "arrived", "fingerprint", "stamped"]
+__all__ = ["Arrived", "advertised", "arrived", "fingerprint", "stamped"]
 
 NO_MATCH: Final = Refusal(Reason.NO_MATCH)
 _NAMELESS: Final = (Method.PERMIT2, Method.ERC7710)  # signed without the token's own domain
@@ -34,7 +34,7 @@ class Arrived:
     """A statically checked payment: what its claim is bound to, and the identifier it brings ("" for none).
 
     ``note`` is what else it says, where a facilitator is to be told of it.  ``stale``: it is for a price we do not ask (any
-    more), so that it buys nothing; but what it bought before is still its payer's.
+    more), so that it buys nothing, for this reason; but what it bought before is still its payer's.
     """
 
     checked: Checked
@@ -42,7 +42,7 @@ class Arrived:
     identifier: str
     dialect: Dialect
     note: bytes = b""
-    stale: bool = False
+    stale: Refusal | None = None
 
 
 def arrived(head: RequestHead, terms: Terms, now: Millis) -> Arrived | Refusal | None:
@@ -80,7 +80,7 @@ def _second(head: RequestHead, text: str, terms: Terms, now: Millis) -> Arrived 
         return NO_MATCH if stale else checked
     scoped = "" if name is None else f"{payment.permit.payer}/{name}"
     note = v2.encode_note(payment) if terms.forward else b""
-    return Arrived(checked, fingerprint(head, text), scoped, Dialect.V2, note, stale)
+    return Arrived(checked, fingerprint(head, text), scoped, Dialect.V2, note, NO_MATCH if stale else None)
 
 
 def _yesterdays(accepted: Offer, terms: Terms) -> list[Offer]:
@@ -102,7 +102,7 @@ def _first(head: RequestHead, text: str, terms: Terms, now: Millis) -> Arrived |
         return Arrived(best, fingerprint(head, text), "", Dialect.V1)
     was = [(permit, replace(offer, amount=permit.amount)) for permit, offer in payments if permit.amount != offer.amount]
     before = _best([check(stamped(permit, offer, now), offer, terms.wallets) for permit, offer in was])
-    return Arrived(before, fingerprint(head, text), "", Dialect.V1, stale=True) if isinstance(before, Checked) else best
+    return Arrived(before, fingerprint(head, text), "", Dialect.V1, stale=best) if isinstance(before, Checked) else best
 
 
 def _best(found: Sequence[Checked | Refusal]) -> Checked | Refusal:

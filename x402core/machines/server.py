@@ -68,7 +68,7 @@ from x402core.wire.headers import parse_bearer, single
 from . import answers
 from .answers import LEASE_MARGIN
 from .machine import Commands, Input, Machine, Row, State, Trace
-from .payments import NO_MATCH, Arrived, arrived, fingerprint
+from .payments import Arrived, arrived, fingerprint
 from .sign_in import SIGN_IN, advertised, asked_to_sign_in, granted
 
 __all__ = ["LEASE_MARGIN", "ServerExchange", "ServerInput", "ServerState", "fingerprint"]
@@ -311,7 +311,8 @@ class ServerExchange(Machine[ServerState, ServerInput]):
         if claim.status is not ClaimStatus.TAKEN:
             return _CLAIMS[claim.status](claim)
         assert self.arrival is not None
-        return (I.UNMATCHED, NO_MATCH) if self.arrival.stale else (I.NEW, None)
+        stale = self.arrival.stale
+        return (I.UNMATCHED, stale) if stale is not None else (I.NEW, None)
 
     def on_judged(self, verdict: Verified | Refusal, _now: Millis) -> tuple[ServerInput, object]:
         """The judge has spoken; a permit it finds used may have been used by this very request, a moment ago."""

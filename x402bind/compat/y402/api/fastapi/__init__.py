@@ -1,0 +1,1 @@
+"""y402 for FastAPI."""

@@ -1,0 +1,1 @@
+"""The endpoint settings for FastAPI."""

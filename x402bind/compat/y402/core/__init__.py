@@ -1,0 +1,1 @@
+"""Setup, prices and what goes on the wire, as y402 names them."""

@@ -1,0 +1,1 @@
+"""The types that y402 is configured with."""

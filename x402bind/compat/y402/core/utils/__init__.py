@@ -1,0 +1,1 @@
+"""What turns configuration into offers."""

@@ -1,0 +1,1 @@
+"""What can be wrong with a facilitator, in y402's words."""
