@@ -12,6 +12,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 from x402core import ledger as rule
 from x402core.catalog import MOST_PER_PAYEE, CatalogEntry, CatalogQuery, terms
@@ -26,6 +27,8 @@ from .rows import NumberState
 
 __all__ = ["MemoryLedger"]
 
+K = TypeVar("K")
+
 
 @dataclass(slots=True)
 class _Number:
@@ -34,11 +37,41 @@ class _Number:
 
 
 @dataclass(slots=True)
+class _Lane:
+    """An account's numbers: those from ``floor`` on, which are looked through, and those the chain is past."""
+
+    live: dict[int, _Number] = field(default_factory=dict)
+    past: dict[int, _Number] = field(default_factory=dict)
+    floor: int = 0
+
+    def at(self, floor: int) -> dict[int, _Number]:
+        """Return the numbers from ``floor`` on; a reorganisation may have lowered it."""
+        if floor == self.floor:
+            return self.live
+        from_, to = (self.live, self.past) if floor > self.floor else (self.past, self.live)
+        for number in [number for number in from_ if (number < floor) == (to is self.past)]:
+            to[number] = from_.pop(number)
+        self.floor = floor
+        return self.live
+
+    def put(self, number: int, held: _Number) -> None:
+        (self.live if number >= self.floor else self.past)[number] = held
+
+    def drop(self, number: int) -> None:
+        if self.live.pop(number, None) is None:
+            self.past.pop(number, None)
+
+
+@dataclass(slots=True)
 class _Store:
     claims: dict[str, tuple[ClaimRow, Millis]] = field(default_factory=dict)
     records: dict[str, SettlementRecord] = field(default_factory=dict)
     leases: dict[str, tuple[str, Millis]] = field(default_factory=dict)
-    numbers: dict[tuple[Network, str, int], _Number] = field(default_factory=dict)
+    open: dict[str, None] = field(default_factory=dict)  # keys of records without a final outcome
+    debts: dict[tuple[str, str, str], set[str]] = field(default_factory=dict)  # debtor -> those of them that are his
+    slots: dict[str, set[str]] = field(default_factory=dict)  # slot -> keys of its records that are not void
+    lanes: dict[tuple[Network, str], _Lane] = field(default_factory=dict)
+    numbers: dict[tuple[Network, str], dict[tuple[str, int], _Number]] = field(default_factory=dict)  # by whose they are
     names: dict[str, str] = field(default_factory=dict)  # identifier -> key
     grants: dict[tuple[str, Address], set[str]] = field(default_factory=dict)  # (resource, payer) -> keys
     nonces: dict[tuple[Address, str], Millis] = field(default_factory=dict)
@@ -78,8 +111,37 @@ class _Store:
             self.names.pop(row.identifier, None)
             del self.claims[key]
 
+    def put(self, record: SettlementRecord) -> None:
+        """Write a record, and where it is looked for."""
+        key, slot, who = record.key, record.permit.slot, _debtor(record)
+        self.records[key] = record
+        _move(self.slots, slot, key, there=not rows.is_void(record))
+        still_open = not rows.is_final(record.outcome)
+        _move(self.debts, who, key, there=still_open)
+        if still_open:
+            self.open.setdefault(key)
+        else:
+            self.open.pop(key, None)
+
+    def forget(self, key: str) -> SettlementRecord:
+        """Take a record out, and from wherever it is looked for."""
+        record = self.records.pop(key)
+        _move(self.slots, record.permit.slot, key, there=False)
+        _move(self.debts, _debtor(record), key, there=False)
+        self.open.pop(key, None)
+        return record
+
     def conflict(self, record: SettlementRecord) -> bool:
-        return any(r.permit.slot == record.permit.slot and not rows.is_void(r) for r in self.records.values())
+        return record.permit.slot in self.slots
+
+    def free(self, network: Network, key: str, *states: NumberState) -> None:
+        """Free a key's numbers in these states, in every lane of the network."""
+        mine = self.numbers.get((network, key), {})
+        for account, number in [at for at, held in mine.items() if held.state in states]:
+            del mine[account, number]
+            self.lanes[network, account].drop(number)
+        if not mine:
+            self.numbers.pop((network, key), None)
 
     def at(self, key: str) -> Millis:
         found = self.claims.get(key)
@@ -194,10 +256,10 @@ class MemoryLedger:
             if store.conflict(record):
                 return Stored.CONFLICT
             who = _debtor(record)
-            owed = (r.amount for r in store.records.values() if _debtor(r) == who and not rows.is_final(r.outcome))
+            owed = (store.records[key].amount for key in store.debts.get(who, ()))
             answer = rows.admit(record, owed, most_open)
             if answer is Stored.STORED:
-                store.records[record.key] = record
+                store.put(record)
             return answer
 
     def persist_intent(self, record: SettlementRecord) -> SettlementRecord | None:
@@ -207,7 +269,7 @@ class MemoryLedger:
             if stored is None:
                 if store.conflict(record):
                     raise rows.slot_taken()
-                store.records[record.key] = record
+                store.put(record)
             return stored
 
     def persist(self, record: SettlementRecord) -> SettlementRecord:
@@ -218,13 +280,12 @@ class MemoryLedger:
                 raise LocalProtocolError("no intent is journaled for this settlement", field="record")
             after = rows.merged(stored, record)
             signed = {number for attempt in record.attempts for number in attempt.numbers}
-            for (network, _, number), held in store.numbers.items():
-                mine = (network, held.key, held.state) == (record.permit.network, key, NumberState.HELD)
-                if mine and number in signed:
+            for (_, number), held in store.numbers.get((record.permit.network, key), {}).items():
+                if held.state is NumberState.HELD and number in signed:
                     held.state = NumberState.USED
             if rows.is_final(after.outcome):
-                _drop(store, record.permit.network, key, NumberState.HELD)
-            store.records[key] = after
+                store.free(record.permit.network, key, NumberState.HELD)
+            store.put(after)
             return after
 
     def record(self, key: str) -> SettlementRecord | None:
@@ -235,7 +296,7 @@ class MemoryLedger:
     def open_records(self) -> tuple[SettlementRecord, ...]:
         """See :meth:`Ledger.open_records`."""
         with self._store() as store:
-            still_open = (record for record in store.records.values() if not rows.is_final(record.outcome))
+            still_open = (store.records[key] for key in store.open)
             return tuple(sorted(still_open, key=lambda record: record.created))
 
     def lease(self, key: str, worker: str, until: Millis, *, now: Millis) -> bool:
@@ -257,21 +318,25 @@ class MemoryLedger:
         """See :meth:`Ledger.allocate`."""
         rows.ask_numbers(count, floor)
         with self._store() as store:
-            lane = {n: held for (net, who, n), held in store.numbers.items() if (net, who) == (network, account)}
-            mine = {n: held for n, held in lane.items() if held.key == key and held.state is not NumberState.SEALED}
-            numbers = rows.allot(mine, lane.keys() - mine.keys(), floor, count)
+            lane = store.lanes.setdefault((network, account), _Lane())
+            live = lane.at(floor)
+            own = store.numbers.setdefault((network, key), {})
+            mine = {n: held for (who, n), held in own.items() if who == account and held.state is not NumberState.SEALED}
+            numbers = rows.allot(mine, live.keys() - mine.keys(), floor, count)
             for number in mine.keys() - set(numbers):
                 if mine[number].state is NumberState.HELD:
-                    del store.numbers[network, account, number]
+                    lane.drop(number)
+                    del own[account, number]
                 mine[number].state = NumberState.SEALED
             for number in set(numbers) - mine.keys():
-                store.numbers[network, account, number] = _Number(key, NumberState.HELD)
+                held = own[account, number] = _Number(key, NumberState.HELD)
+                lane.put(number, held)
             return numbers
 
     def return_numbers(self, network: Network, key: str) -> None:
         """See :meth:`Ledger.return_numbers`."""
         with self._store() as store:
-            _drop(store, network, key, NumberState.HELD, NumberState.USED)
+            store.free(network, key, NumberState.HELD, NumberState.USED)
 
     def catalogue(self, entry: CatalogEntry) -> None:
         """See :meth:`Ledger.catalogue`."""
@@ -305,8 +370,8 @@ class MemoryLedger:
         with self._store() as store:
             over = [k for k, r in store.records.items() if rows.prunable(store.row(k), store.at(k), r, before)]
             for key in over:
-                _drop(store, store.records[key].permit.network, key, *NumberState)
-                if rows.is_void(store.records.pop(key)):
+                store.free(store.records[key].permit.network, key, *NumberState)
+                if rows.is_void(store.forget(key)):
                     for keys in store.grants.values():
                         keys.discard(key)
                 store.drop(key)
@@ -330,7 +395,11 @@ def _debtor(record: SettlementRecord) -> tuple[str, str, str]:
     return record.permit.payer, record.permit.asset, record.permit.network
 
 
-def _drop(store: _Store, network: Network, key: str, *states: NumberState) -> None:
-    """Free a key's numbers in these states, in every lane of the network."""
-    for lane in [at for at, held in store.numbers.items() if at[0] == network and held.key == key and held.state in states]:
-        del store.numbers[lane]
+def _move(index: dict[K, set[str]], at: K, key: str, *, there: bool) -> None:
+    """Have a key in an index, or not."""
+    if there:
+        index.setdefault(at, set()).add(key)
+    elif (keys := index.get(at)) is not None:
+        keys.discard(key)
+        if not keys:
+            del index[at]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qs, quote
@@ -94,7 +94,8 @@ class Sale:
         self.inside, self.request_of = inside, request_of
         self.handler: HeldApp | None = None
         self.shelf: Shelf | None = None
-        self.gone = anyio.Event()
+        self.gone = False
+        self.left: anyio.Event | None = None  # made when somebody waits for it
         self.body: bytes | None = None
 
     async def sell(self, shelf: Shelf, path: str) -> None:
@@ -133,19 +134,19 @@ class Sale:
 
     async def _drive(self, machine: Machine[Any, Any], event: RequestHead | TokenRequest, terms: Terms) -> None:
         seller = self.counter.seller
-        async with anyio.create_task_group() as tasks:
-            self._tasks = tasks
+        async with AsyncExitStack() as stack:  # a task group is opened with the handler, if one is run
+            self._stack = stack
             try:
                 final = await arun(seller.driven(machine, event), self._perform)
             except _ClientGone:
-                tasks.cancel_scope.cancel()
+                self._tasks.cancel_scope.cancel()
                 return
             assert isinstance(final, Respond)
             with suppress(OSError):  # the payer is gone: nothing of the protocol is left to do
                 await self._respond(seller.attester.attest(terms, final), terms)
             if self.handler is not None:
                 await self.handler.over.wait()  # its background work, or the rest of its stream
-            tasks.cancel_scope.cancel()
+                self._tasks.cancel_scope.cancel()
         if self.handler is not None and self.handler.error is not None:
             raise self.handler.error  # for the framework, or the server's log, as if we were not here
 
@@ -179,13 +180,14 @@ class Sale:
         receive = self.receive if self.body is None else self._replayed()
         handler = HeldApp(self.app, self.scope, receive, self.send, hold=command.hold, most=self.counter.hold_most)
         self.handler = handler
+        self._tasks = await self._stack.enter_async_context(anyio.create_task_group())
         self._tasks.start_soon(handler.run)
         if command.owner and payer is not None:
             self._tasks.start_soon(self.counter.seller.hold_claim, payer.payment, command.owner)
         if self.body is not None:
             self._tasks.start_soon(self._watch, handler)
         await handler.changed.wait()
-        if self.gone.is_set() and not handler.ready:
+        if self.gone and not handler.ready:
             raise _ClientGone
         if not handler.ready:
             raise handler.error or RuntimeError("the application ended without a response")
@@ -195,7 +197,9 @@ class Sale:
         """Notice the payer hanging up while the handler runs or streams; its request's body was read, so nothing else comes."""
         while (await self.receive())["type"] != "http.disconnect":
             pass
-        self.gone.set()
+        self.gone = True
+        if self.left is not None:
+            self.left.set()
         handler.changed.set()
 
     def _replayed(self) -> Receive:
@@ -205,8 +209,9 @@ class Sale:
         async def receive() -> Message:
             if messages:
                 return messages.pop()
-            if not self.gone.is_set():
-                await self.gone.wait()
+            if not self.gone:
+                self.left = self.left or anyio.Event()
+                await self.left.wait()
             return {"type": "http.disconnect"}
 
         return receive
