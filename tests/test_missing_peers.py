@@ -21,6 +21,9 @@ def pytest_without_peers(test: str, ci: str, folder: Path) -> tuple[int, str]:
     """Run one test on the embedded chain or on anvil, in an environment where no peer is to be found."""
     empty = {
         "X402_MOCK_PYTHON": "",
+        "X402_MOCK3_PYTHON": "",
+        "X402_Y402_PYTHON": "",
+        "X402_OLDEST_PYTHON": "",
         "X402_OFFICIAL_PYTHON": "",
         "X402_NODE_MODULES": str(folder / "nowhere"),
         "X402_CI": ci,

@@ -331,8 +331,8 @@ def test_a_price_and_a_reference_of_the_request(ground: Ground, open_shop: Any, 
     shop.sell("/<name>", "paid", listing, methods=["POST"])
     shop.sell("/page", "page")
     with shop.werkzeug(shop.app) as url, buying(payer, ground) as (paying, _):
-        got = paying.post(f"{url}/you?x=1", json={"twice": True})
-        assert (got.status_code, got.json()["reference"], got.json()["body"]) == (200, "you", '{"twice":true}')
+        got = paying.post(f"{url}/you?x=1", content=b'{"twice": true}', headers={"Content-Type": "application/json"})
+        assert (got.status_code, got.json()["reference"], got.json()["body"]) == (200, "you", '{"twice": true}')
         assert shop.earned == 2
         assert httpx.post(f"{url}/you?who=banned", json={"twice": True}).status_code == 403
         page = httpx.get(f"{url}/page", headers={"Accept": "text/html", "User-Agent": "Mozilla/5.0"})
