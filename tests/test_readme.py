@@ -38,7 +38,7 @@ def test_every_block_is_marked() -> None:
     assert [block.code for block in BLOCKS if not block.kind] == []
     assert len(BLOCKS) == len(PYTHON) + len(COMMANDS)
     assert README.count("\n```") == 2 * len(BLOCKS)  # no fence that the parser does not see
-    assert set(PYTHON) == {"server", "client", "embed", "facilitator"}
+    assert set(PYTHON) == {"server", "fastapi", "client", "embed", "facilitator"}
     assert set(COMMANDS) == {"demo", "test", "commands"}
 
 
@@ -82,11 +82,13 @@ def test_a_block_without_a_marker_is_seen() -> None:
         marked(text.replace("<!-- run: b -->\n\n", "<!-- run: a -->\n"), "run", "python")
 
 
-@pytest.fixture(scope="module")
-def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[dict[str, str], token.DevUSD]]:
-    """Run the README's server under uvicorn on a devnet; give the environment of its examples, and the token."""
+@pytest.fixture(scope="module", params=["server", "fastapi"])
+def shop(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[dict[str, str], token.DevUSD]]:
+    """Run the README's servers under uvicorn on a devnet; give the environment of its examples, and the token."""
     folder = tmp_path_factory.mktemp("shop")
-    (folder / "shop.py").write_text(PYTHON["server"])
+    (folder / "shop.py").write_text(PYTHON[request.param])
     with Devnet() as devnet:
         dollar = token.place(devnet.chain)
         dollar.mint(dev_accounts()[1], 1_000_000)
