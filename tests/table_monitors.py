@@ -494,7 +494,7 @@ FACILITATOR = (Monitor("known, judged, admitted, settled once", _Settler(), _fac
 
 _R, _RS = RemoteInput, RemoteState
 _R_PAID = (_R.SETTLED, _R.USED, _R.ENDED_PAID)
-_R_OVER = (_R.REFUSED, _R.UNUSED_FOR_GOOD, _R.UNUSED_REFUSED, _R.EXPIRED_BLIND, _R.ENDED_UNPAID)
+_R_OVER = (_R.REFUSED, _R.UNUSED_FOR_GOOD, _R.EXPIRED_BLIND, _R.ENDED_UNPAID)
 
 
 @dataclass(frozen=True)
@@ -519,7 +519,7 @@ def _remote_step(memory: _Remote, row: Row) -> _Remote:
             unrecorded = not memory.recorded and row.input in (_R.FAILED, _R.ANOTHERS)
             demand(memory.persisted != (told or unrecorded), f"{where}: reports what is not persisted, or persists it again")
     if row.next is _RS.CLOSING:
-        asked = row.input in (_R.SETTLED_UNPROVED, _R.REFUSED_DOUBTED, _R.REFUSED_FAILED, _R.EXPIRED)
+        asked = row.input in (_R.SETTLED_UNPROVED, _R.REFUSED_DOUBTED, _R.EXPIRED)
         demand(asked, f"{where}: asks the contract for no reason")
     return memory
 

@@ -273,6 +273,7 @@ def test_a_node_that_was_away_at_the_start_must_say_which_chain_it_serves(ground
         ("key", {"key": "0x12"}),
         ("payees", {"payees": ["bob"]}),
         ("factories", {"factories": ["bob"]}),
+        ("managers", {"managers": ["bob"]}),
         ("assets", {"assets": ["usdt"]}),
         ("assets", {"assets": [f"{NETWORK}/bob"]}),
         ("assets", {"assets": [f"{NETWORK}/0x{'66' * 20}"]}),

@@ -1,4 +1,4 @@
-"""Delegations: nothing a manager says is believed but the token's own log in our own transaction."""
+"""Delegations: by an allowed manager, in one spelling, once; and the token's own log in our own transaction is the proof."""
 
 from __future__ import annotations
 
@@ -6,11 +6,16 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from x402core.errors import LocalProtocolError, Reason, Refusal
+from tests.contracts.accounts import CONTEXT as FORM
+from tests.contracts.accounts import context_of, struct_hash
+from x402core.errors import LocalProtocolError, Reason, Refusal, RemoteProtocolError
 from x402core.events import Dialect, Erc7710Permit, Method, Offer
 from x402core.evm import abi, digests
-from x402core.reads import BalanceOf, CodeAt, Facts, Log, Read, Simulate, Simulated, TxReceipt
+from x402core.evm.delegation import ANYBODY, ROOT_AUTHORITY, Caveat, Delegation, decode, delegation_hash, encode
+from x402core.reads import BalanceOf, CodeAt, Facts, Log, Read, Simulate, Simulated, SimulatePayment, TxReceipt
 from x402core.schemes import Closing, of
 from x402core.schemes.eip3009 import AUTHORIZATION_USED
 from x402core.schemes.judge import Checked, Verified, check, early, judge, plan
@@ -20,17 +25,21 @@ from x402core.values import Address, Amount, Hash32, Millis, Network, Seconds
 
 NETWORK = Network("eip155:84532")
 ASSET = Address("0x036cbd53842c5426634e7929541ec2318f3dcf7e")
-DELEGATOR, PAYEE, MANAGER, SETTLER = (Address("0x" + digit * 40) for digit in "4567")
+DELEGATOR, PAYEE, MANAGER, SETTLER, ENFORCER, STRANGER = (Address("0x" + digit * 40) for digit in "456789")
 NOW = Seconds(1_700_000_000)
 AMOUNT = Amount(10_000)
 OFFER = Offer(Dialect.V2, Method.ERC7710, NETWORK, ASSET, AMOUNT, PAYEE, Seconds(300), "USDC", "2", facilitator=SETTLER)
-PERMIT = Erc7710Permit(NETWORK, ASSET, DELEGATOR, PAYEE, AMOUNT, MANAGER, b"context", Seconds(NOW + 300))
+ROOT = Delegation(SETTLER, DELEGATOR, ROOT_AUTHORITY, (Caveat(ENFORCER, b"up to a dollar"),), 7, b"s" * 65)
+CONTEXT = encode((ROOT,))
+PERMIT = Erc7710Permit(NETWORK, ASSET, DELEGATOR, PAYEE, AMOUNT, MANAGER, CONTEXT, Seconds(NOW + 300))
+ALLOWED = Wallets(managers=frozenset({MANAGER, ASSET, digests.PERMIT2, digests.EXACT_PROXY, Address("0x" + "0" * 37 + "100")}))
 SCHEME = of(OFFER)
-FINE: dict[type[Read[Any]], object] = {CodeAt: b"code", BalanceOf: AMOUNT, Simulate: Simulated(True)}
+SURE = Simulated(True)
+FINE: dict[type[Read[Any]], object] = {CodeAt: b"code", BalanceOf: AMOUNT, Simulate: SURE, SimulatePayment: SURE}
 
 
 def judged(said: dict[Any, object] | None = None, now: int = NOW, **changes: Any) -> Verified | Refusal:
-    checked = check(replace(PERMIT, **changes), OFFER)
+    checked = check(replace(PERMIT, **changes), OFFER, ALLOWED)
     if isinstance(checked, Refusal):
         return checked
     answers = {read: (said or {}).get(read, (said or {}).get(type(read), FINE[type(read)])) for read in plan(checked)}
@@ -74,6 +83,7 @@ def test_refused_by_what_it_says(change: dict[str, Any], reason: Reason) -> None
         ({CodeAt(MANAGER): b""}, Reason.INVALID_PAYLOAD),
         ({BalanceOf: AMOUNT - 1}, Reason.INSUFFICIENT_FUNDS),
         ({Simulate: Simulated(False, "no")}, Reason.SIMULATION_FAILED),
+        ({SimulatePayment: Simulated(False, "no")}, Reason.SIMULATION_FAILED),
     ],
 )
 def test_refused_by_the_chain(said: dict[Any, object], reason: Reason) -> None:
@@ -81,7 +91,7 @@ def test_refused_by_the_chain(said: dict[Any, object], reason: Reason) -> None:
 
 
 def test_it_ends_when_we_stop_trying() -> None:
-    checked = check(PERMIT, OFFER)
+    checked = check(PERMIT, OFFER, ALLOWED)
     assert isinstance(checked, Checked)
     assert early(checked, Millis((PERMIT.until - 6) * 1000)) is None
     assert refused(early(checked, Millis((PERMIT.until - 5) * 1000))) is Reason.VALID_BEFORE
@@ -96,15 +106,167 @@ def test_the_redemption_is_one_call_to_the_token_simulated_as_it_is_sent() -> No
     assert call.to == MANAGER
     contexts, modes, executions = abi.decode(("bytes[]", "bytes32[]", "bytes[]"), call.data[4:])
     assert call.data[:4] == abi.selector("redeemDelegations(bytes[],bytes32[],bytes[])")
-    assert (contexts, modes) == ((b"context",), (bytes(32),))
+    assert (contexts, modes) == ((CONTEXT,), (bytes(32),))
     transfer = abi.encode_call("transfer(address,uint256)", PAYEE, AMOUNT)
     assert executions == (bytes.fromhex(ASSET[2:]) + bytes(32) + transfer,)
-    checked = check(PERMIT, OFFER)
+    checked = check(PERMIT, OFFER, ALLOWED)
     assert isinstance(checked, Checked)
     assert Simulate(MANAGER, call.data, SETTLER, call.gas) in plan(checked)
-    nobody = check(PERMIT, replace(OFFER, facilitator=None))
+    assert SimulatePayment(MANAGER, call.data, SETTLER, ASSET, PAYEE, AMOUNT) in plan(checked)
+    nobody = check(PERMIT, replace(OFFER, facilitator=None), ALLOWED)
     assert isinstance(nobody, Checked)
     assert Simulate(MANAGER, call.data, None, call.gas) in plan(nobody)
+
+
+# ------------------------------------------------------------------------------------------------- what a context is
+
+
+def word(number: int) -> bytes:
+    return number.to_bytes(32, "big")
+
+
+def shifted() -> bytes:
+    """The same delegation in another place, as an offset allows."""
+    return word(64) + bytes(32) + CONTEXT[32:]
+
+
+def said(context: bytes) -> Refusal:
+    refusal = check(replace(PERMIT, context=context), OFFER, ALLOWED)
+    assert isinstance(refusal, Refusal)
+    return refusal
+
+
+@pytest.mark.parametrize("more", [b"\0", b"\1", bytes(32), b"\xff" * 64])
+def test_hostile_bytes_behind_a_context(more: bytes) -> None:
+    """What decodes alike is not the same context under a new name: it is refused."""
+    assert abi.decode((FORM,), CONTEXT + more) == abi.decode((FORM,), CONTEXT)
+    assert said(CONTEXT + more).reason is Reason.INVALID_PAYLOAD
+    assert "payload.permissionContext" in said(CONTEXT + more).detail
+
+
+def test_hostile_offsets_of_a_context() -> None:
+    assert abi.decode((FORM,), shifted()) == abi.decode((FORM,), CONTEXT)
+    assert "payload.permissionContext" in said(shifted()).detail
+
+
+def test_hostile_words_of_a_context() -> None:
+    """Whatever one bit is changed: refused, or what its delegator would have had to sign anew, or what nobody signs."""
+    for at in range(len(CONTEXT)):
+        changed = CONTEXT[:at] + bytes((CONTEXT[at] ^ 1,)) + CONTEXT[at + 1 :]
+        try:
+            (found,) = decode(changed)
+        except RemoteProtocolError:
+            assert said(changed).reason is Reason.INVALID_PAYLOAD
+            continue
+        assert encode((found,)) == changed
+        assert found != ROOT
+        assert (delegation_hash(found) != delegation_hash(ROOT)) is (found.signature == ROOT.signature)
+
+
+@pytest.mark.parametrize(
+    "context", [b"x", bytes(64), word(32) + bytes(32), word(32), CONTEXT[:-1], CONTEXT[:-32], CONTEXT[32:]]
+)
+def test_hostile_contexts_that_are_none(context: bytes) -> None:
+    assert "payload.permissionContext" in said(context).detail
+
+
+@pytest.mark.parametrize("length", [8192, 8224])
+def test_hostile_lengths_of_a_context(length: int) -> None:
+    for count in (9, 255, 2**32, 2**256 - 1):
+        bomb = word(32) + word(count) + word(32) * ((length - 64) // 32)
+        assert said(bomb).reason is Reason.INVALID_PAYLOAD
+    many = replace(ROOT, caveats=(Caveat(ENFORCER, b""),) * 33)
+    with pytest.raises(LocalProtocolError):
+        encode((many,))
+    with pytest.raises(LocalProtocolError):
+        encode((replace(ROOT, signature=bytes(length)),))
+    with pytest.raises(LocalProtocolError):
+        encode(())
+
+
+caveats = st.builds(Caveat, st.sampled_from((ENFORCER, MANAGER)), st.binary(max_size=70), st.binary(max_size=40))
+delegations = st.builds(
+    Delegation,
+    st.sampled_from((SETTLER, ANYBODY)),
+    st.sampled_from((DELEGATOR, STRANGER)),
+    st.binary(min_size=32, max_size=32),
+    st.lists(caveats, max_size=3).map(tuple),
+    st.integers(0, 2**256 - 1),
+    st.binary(max_size=100),
+)
+
+
+@given(st.lists(delegations, min_size=1, max_size=3))
+def test_a_context_is_what_every_encoder_writes(found: list[Delegation]) -> None:
+    assert encode(found) == context_of(*found)
+    assert decode(encode(found)) == tuple(found)
+    assert [delegation_hash(each) for each in found] == [struct_hash(each) for each in found]
+
+
+# ------------------------------------------------------------------------------------------------- whose money, and once
+
+
+def test_no_manager_is_allowed_unless_it_is_named() -> None:
+    for wallets in (Wallets(), Wallets(managers=frozenset({STRANGER}))):
+        refusal = check(PERMIT, OFFER, wallets)
+        assert isinstance(refusal, Refusal)
+        assert MANAGER in refusal.detail
+
+
+def test_the_delegator_is_whose_account_is_debited() -> None:
+    assert "payload.delegator" in getattr(check(replace(PERMIT, payer=STRANGER), OFFER, ALLOWED), "detail", "")
+    leaf = Delegation(SETTLER, STRANGER, delegation_hash(replace(ROOT, delegate=STRANGER)), (), 0, b"")
+    chained = encode((leaf, replace(ROOT, delegate=STRANGER)))
+    assert isinstance(check(replace(PERMIT, context=chained), OFFER, ALLOWED), Checked)
+    assert "payload.delegator" in getattr(check(replace(PERMIT, context=chained, payer=STRANGER), OFFER, ALLOWED), "detail", "")
+
+
+@pytest.mark.parametrize(
+    ("leaf", "root"),
+    [
+        ({}, {"authority": bytes(32)}),
+        ({"authority": ROOT_AUTHORITY}, {}),
+        ({"delegator": DELEGATOR}, {}),
+        ({}, {"salt": 8}),
+    ],
+)
+def test_a_chain_of_delegations_that_is_broken(leaf: dict[str, Any], root: dict[str, Any]) -> None:
+    upper = replace(ROOT, delegate=STRANGER)
+    lower = Delegation(SETTLER, STRANGER, delegation_hash(upper), (), 0, b"")
+    assert "payload.permissionContext" in said(encode((replace(lower, **leaf), replace(upper, **root)))).detail
+
+
+def varied(**changes: Any) -> str:
+    return replace(PERMIT, context=encode((replace(ROOT, **changes),))).key
+
+
+def test_replay_under_another_name() -> None:
+    """What anybody can change without the delegator names the same payment; what was signed names another."""
+    assert varied() == varied(signature=b"another" * 9) == PERMIT.key == PERMIT.slot
+    assert varied(caveats=(Caveat(ENFORCER, b"up to a dollar", b"args"),)) == PERMIT.key
+    assert replace(PERMIT, pay_to=STRANGER, amount=Amount(1), payer=STRANGER, asset=STRANGER).key == PERMIT.key
+    assert delegation_hash(ROOT).hex() in PERMIT.key
+    different = [
+        varied(salt=8),
+        varied(caveats=()),
+        varied(delegate=STRANGER),
+        replace(PERMIT, manager=STRANGER).key,
+        replace(PERMIT, network=Network("eip155:1")).key,
+        replace(PERMIT, context=b"rubbish").key,
+        replace(PERMIT, context=CONTEXT + b"\0").key,
+    ]
+    assert len({PERMIT.key, *different}) == 8
+
+
+def test_replay_of_an_open_delegation_behind_a_new_leaf() -> None:
+    """Anybody may delegate it on; it is what is spent, however often that is done."""
+    opened = replace(ROOT, delegate=ANYBODY)
+    first = replace(PERMIT, context=encode((opened,)))
+    for salt in range(3):
+        leaf = Delegation(SETTLER, STRANGER, delegation_hash(opened), (), salt, b"")
+        wrapped = replace(PERMIT, context=encode((leaf, opened)))
+        assert isinstance(check(wrapped, OFFER, ALLOWED), Checked)
+        assert wrapped.key == first.key
 
 
 def test_we_make_no_delegations() -> None:

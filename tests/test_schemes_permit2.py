@@ -15,6 +15,9 @@ from x402core.events import Dialect, Method, Offer, Permit2Permit, SponsoredAppr
 from x402core.evm import abi, digests
 from x402core.evm.secp256k1 import public_address, sign
 from x402core.evm.transaction import Transaction
+from x402core.ledger import SettlementRecord
+from x402core.machines.remote import RemoteInput, RemotePolicy, RemoteSettlement
+from x402core.machines.settlement import SettlementInput, SettlementMachine, SettlementPolicy
 from x402core.reads import (
     Allowance,
     BalanceOf,
@@ -34,6 +37,7 @@ from x402core.reads import (
 )
 from x402core.schemes import SCHEMES, Closing, of
 from x402core.schemes.judge import Checked, Verified, charge, check, judge, plan
+from x402core.schemes.multicall import BEGINNING, MULTICALL3, unfold
 from x402core.schemes.permit2 import SETTLED, SETTLED_WITH_PERMIT
 from x402core.schemes.scheme import TRANSFER, topic
 from x402core.schemes.wallets import Wallets
@@ -131,7 +135,8 @@ def test_all_is_well(offer: Offer) -> None:
 
 
 def test_both_are_in_the_table() -> None:
-    assert {key for key in SCHEMES if key[1] == "permit2"} == {("exact", "permit2", "eip155"), ("upto", "permit2", "eip155")}
+    found = {scheme for scheme, method, _ in SCHEMES if method == "permit2"}
+    assert found == {"exact", "upto", "permit2-direct"}, "the last is x402-mock's alone"
 
 
 @pytest.mark.parametrize(
@@ -488,20 +493,151 @@ def test_another_payment_s_settlement_is_no_proof(offer: Offer, other: dict[str,
     assert closed(permit, offer, USED, found, now=permit.deadline + 1) == (Closing.UNUSED_FINAL, None)
 
 
-def test_a_bundle_that_holds_the_settlement_is_no_proof(offer: Offer) -> None:
-    """Of two in a bundle one may have failed; the transfer would be counted for both."""
+@pytest.mark.parametrize("late", [0, 301])
+def test_what_a_stranger_s_contract_did_is_neither_paid_nor_unpaid(offer: Offer, late: int) -> None:
+    """Of two in a bundle one may have failed, and the transfer would be counted for both; but one of them it is."""
+    permit, now = signed(offer), NOW + late
+    for found in (
+        theirs(permit, offer, to=STRANGER),
+        Traced(mined(transfer(), word_of(offer)), None, theirs(permit, offer).data),  # by what a creation calls
+        Traced(mined(transfer(), word_of(offer)), STRANGER, b""),
+    ):
+        assert closed(permit, offer, USED, found, now=now) == (Closing.UNCLEAR, None)
+        assert closed(permit, offer, USED, theirs(permit, offer, transfer()), found, now=now) == (Closing.UNCLEAR, None)
+        assert closed(permit, offer, 0, found, now=now)[0] is (Closing.UNUSED_FINAL if late else Closing.UNUSED_YET)
+        done = theirs(permit, offer)
+        assert closed(permit, offer, USED, found, done, now=now) == (Closing.USED, done.receipt)
+    unpaid = replace(theirs(permit, offer, to=STRANGER), receipt=mined(transfer(), word_of(offer), ok=False))
+    assert closed(permit, offer, USED, unpaid, now=now)[0] is (Closing.UNUSED_FINAL if late else Closing.UNUSED_YET)
+
+
+def test_a_call_that_does_something_else_is_no_proof(offer: Offer) -> None:
     permit = signed(offer)
-    assert closed(permit, offer, USED, theirs(permit, offer, to=STRANGER)) == (Closing.UNUSED_YET, None)
     data = theirs(permit, offer).data
     for other in (b"", data[:3], b"\0" * 4 + data[4:], b"\0" + data, data[: 4 + 3 * 32]):
-        found = Traced(mined(transfer(), word_of(offer)), permit.spender, other)
-        assert closed(permit, offer, USED, found) == (Closing.UNUSED_YET, None)
+        for to in (permit.spender, ASSET, digests.PERMIT2):
+            found = Traced(mined(transfer(), word_of(offer)), to, other)
+            assert closed(permit, offer, USED, found) == (Closing.UNUSED_YET, None)
 
 
-def test_a_creation_is_no_proof(offer: Offer) -> None:
+def test_what_is_unclear_is_never_the_end_of_a_settlement(offer: Offer) -> None:
     permit = signed(offer)
-    found = Traced(mined(transfer(), word_of(offer)), None, theirs(permit, offer).data)
-    assert closed(permit, offer, USED, found) == (Closing.UNUSED_YET, None)
+    found = theirs(permit, offer, to=STRANGER)
+    said = {NonceBitmap: USED, TransferTrace: (found,), BalanceOf: 0, Allowance: 0}
+    facts = Facts(100, Seconds(NOW + 9999), {read: said[type(read)] for read in of(offer).closing(permit, offer, 50)})
+    local, remote = SettlementMachine(SettlementPolicy(), SETTLER), RemoteSettlement(RemotePolicy(chain=True))
+    for machine in (local, remote):
+        machine.record = SettlementRecord(permit, offer, since=50, created=Millis(NOW * 1000))
+    now = Millis((NOW + 9999) * 1000)
+    assert remote.on_facts(facts, now)[0] is RemoteInput.UNUSED_YET
+    for sent, name in ((True, SettlementInput.UNUSED_YET), (False, SettlementInput.UNUSED_YET_UNSENT)):
+        local.sent = sent
+        assert local.on_facts(facts, now)[0] is name
+
+
+def test_a_payment_that_may_hide_behind_newer_ones_is_not_given_up(offer: Offer) -> None:
+    permit = signed(offer)
+    other = theirs(replace(permit, nonce=permit.nonce + 1), offer)
+    for many, closing in ((31, Closing.UNUSED_FINAL), (32, Closing.UNCLEAR)):
+        assert closed(permit, offer, USED, *[other] * many, now=permit.deadline + 1) == (closing, None)
+
+
+# --------------------------------------------------------------------------------------------------- bundles by Multicall3
+
+
+Bundle = Callable[[list[tuple[str, bytes]]], bytes]
+MUST: dict[str, Bundle] = {
+    "aggregate": lambda calls: abi.encode_call("aggregate((address,bytes)[])", calls),
+    "blockAndAggregate": lambda calls: abi.encode_call("blockAndAggregate((address,bytes)[])", calls),
+    "tryAggregate": lambda calls: abi.encode_call("tryAggregate(bool,(address,bytes)[])", True, calls),
+    "aggregate3": lambda calls: abi.encode_call("aggregate3((address,bool,bytes)[])", [(t, False, d) for t, d in calls]),
+    "aggregate3Value": lambda calls: abi.encode_call(
+        "aggregate3Value((address,bool,uint256,bytes)[])", [(t, False, 0, d) for t, d in calls]
+    ),
+}
+MAY: dict[str, Bundle] = {
+    "tryAggregate": lambda calls: abi.encode_call("tryAggregate(bool,(address,bytes)[])", False, calls),
+    "tryBlockAndAggregate": lambda calls: abi.encode_call("tryBlockAndAggregate(bool,(address,bytes)[])", False, calls),
+    "aggregate3": lambda calls: abi.encode_call("aggregate3((address,bool,bytes)[])", [(t, True, d) for t, d in calls]),
+    "aggregate3Value": lambda calls: abi.encode_call(
+        "aggregate3Value((address,bool,uint256,bytes)[])", [(t, True, 1, d) for t, d in calls]
+    ),
+}
+EXACT = offer_of("exact")
+ELSEWHERE = (str(STRANGER), b"\1\2\3\4")
+
+
+def call_of(permit: Permit2Permit, offer: Offer = EXACT) -> tuple[str, bytes]:
+    (call,) = of(offer).calls(permit, offer)
+    return str(call.to), call.data
+
+
+def bundled(how: Bundle, times: int, *calls: tuple[str, bytes]) -> Traced:
+    return Traced(mined(*(transfer(), word_of(EXACT)) * times), MULTICALL3, how(list(calls)))
+
+
+@pytest.mark.parametrize("how", MUST.values(), ids=MUST)
+def test_a_bundle_in_which_it_must_succeed_is_a_payment(how: Bundle) -> None:
+    first, second = signed(EXACT), signed(EXACT, nonce=int(NONCE, 16) - 1)
+    sponsored = call_of(replace(second, sponsor=token_permit(EXACT)))
+    for found in (
+        bundled(how, 1, call_of(first)),
+        bundled(how, 2, call_of(first), sponsored),
+        bundled(how, 2, ELSEWHERE, call_of(first), call_of(second), ELSEWHERE),
+    ):
+        assert closed(first, EXACT, USED, found) == (Closing.USED, found.receipt)
+    none = bundled(how, 0, call_of(first))
+    assert closed(first, EXACT, USED, none) == (Closing.UNUSED_YET, None)
+
+
+@pytest.mark.parametrize("how", MAY.values(), ids=MAY)
+def test_a_bundle_in_which_it_may_fail_is_a_payment_where_all_that_look_alike_were_made(how: Bundle) -> None:
+    first, second = signed(EXACT), signed(EXACT, nonce=int(NONCE, 16) - 1)
+    other = signed(EXACT, OTHER_KEY, STRANGER)
+    both = (call_of(first), call_of(second))
+    for times, calls in ((1, both[:1]), (2, both), (1, (both[0], call_of(other))), (1, (both[0], both[0]))):
+        found = bundled(how, times, *calls)
+        assert closed(first, EXACT, USED, found) == (Closing.USED, found.receipt)
+    one = bundled(how, 1, *both)  # one transfer is not for two
+    for permit, bit in ((first, USED), (second, USED >> 1)):
+        assert closed(permit, EXACT, bit, one, now=NOW + 301) == (Closing.UNCLEAR, None)
+    mixed = bundled(how, 1, both[0], ELSEWHERE)  # which may have made the transfer
+    assert closed(first, EXACT, USED, mixed, now=NOW + 301) == (Closing.UNCLEAR, None)
+
+
+@pytest.mark.parametrize("how", [*MUST.values(), *MAY.values()])
+def test_a_bundle_of_other_payments_is_no_proof(how: Bundle) -> None:
+    first, second = signed(EXACT), signed(EXACT, nonce=int(NONCE, 16) - 1)
+    assert closed(first, EXACT, USED, bundled(how, 1, call_of(second))) == (Closing.UNUSED_YET, None)
+    hidden = bundled(how, 1, call_of(second), ELSEWHERE)
+    assert closed(first, EXACT, USED, hidden) == (Closing.UNCLEAR, None)
+
+
+def test_upto_is_settled_by_nobody_s_bundle_but_its_facilitator_s() -> None:
+    """The proxy asks who calls it."""
+    for facilitator, closing in ((SETTLER, Closing.UNCLEAR), (MULTICALL3, Closing.USED)):
+        offer = offer_of("upto", facilitator=facilitator)
+        permit = signed(offer, facilitator=facilitator)
+        found = Traced(mined(transfer(), word_of(offer)), MULTICALL3, MUST["aggregate3"]([call_of(permit, offer)]))
+        assert closed(permit, offer, USED, found)[0] is closing
+
+
+def test_hostile_bundles_are_unclear_and_nothing_worse() -> None:
+    """Cut off, with flags and targets that are none, with pointers beyond the end or all at one place."""
+    permit = signed(EXACT)
+    whole = MUST["aggregate3"]([call_of(permit), ELSEWHERE])
+    word = (2**256 - 1).to_bytes(32, "big")
+    broken = [whole[:at] for at in range(0, len(whole) - 64, 31)]
+    broken += [whole[: 4 + 32 * n] + word + whole[36 + 32 * n :] for n in range(8)]
+    for data in (*broken, b"", word * 100, abi.selector("aggregate3((address,bool,bytes)[])") + b"\0" * 3200):
+        found = Traced(mined(transfer(), word_of(EXACT)), MULTICALL3, data)
+        assert closed(permit, EXACT, USED, found, now=NOW + 301)[0] is Closing.UNCLEAR
+    size, many = 120_000, 1024
+    calls = b"".join(value.to_bytes(32, "big") for value in (32, many, *[32 * many] * many, int(ASSET, 16), 0, 96, size))
+    found = Traced(mined(transfer(), word_of(EXACT)), MULTICALL3, whole[:4] + calls + b"\0" * size)
+    unfolded = unfold(found)
+    assert unfolded is not None
+    assert (len(unfolded), {len(call.data) for call in unfolded}) == (many, {BEGINNING})
 
 
 def test_the_calldata_without_the_money_is_no_proof(offer: Offer) -> None:

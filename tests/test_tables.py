@@ -251,11 +251,9 @@ REMOTE_SPEC = spec_of(
     waits={RS.RECORDING: c.PersistIntent, RS.ASKING: c.AskFacilitator, RS.RESTING: c.WakeAt, RS.CLOSING: c.ReadChain},
     accepts={
         c.PersistIntent: frozenset({RI.STORED, RI.OPEN, RI.ENDED_PAID, RI.ENDED_UNPAID, RI.ANOTHERS, RI.FAILED}),
-        c.AskFacilitator: frozenset(
-            {RI.SETTLED, RI.SETTLED_UNPROVED, RI.REFUSED, RI.REFUSED_DOUBTED, RI.REFUSED_FAILED, RI.PENDING, RI.FAILED}
-        ),
+        c.AskFacilitator: frozenset({RI.SETTLED, RI.SETTLED_UNPROVED, RI.REFUSED, RI.REFUSED_DOUBTED, RI.PENDING, RI.FAILED}),
         c.WakeAt: frozenset({RI.TICK, RI.EXPIRED, RI.EXPIRED_BLIND}),
-        c.ReadChain: frozenset({RI.USED, RI.UNUSED_FOR_GOOD, RI.UNUSED_YET, RI.UNUSED_REFUSED, RI.FAILED}),
+        c.ReadChain: frozenset({RI.USED, RI.UNUSED_FOR_GOOD, RI.UNUSED_YET, RI.FAILED}),
     },
     by_state={},
     monitors=REMOTE,

@@ -50,6 +50,7 @@ from x402core.reads import (
     Simulate,
     SimulateAll,
     Simulated,
+    SimulatePayment,
     TxReceipt,
 )
 from x402core.schemes import of
@@ -151,7 +152,7 @@ def good_facts(proof: Checked, *, now: Millis = NOW, block: int = BLOCK) -> Fact
                 answers_[read] = b"\xfe"
             case SignatureValid():
                 answers_[read] = True
-            case Simulate() | SimulateAll():
+            case Simulate() | SimulateAll() | SimulatePayment():
                 answers_[read] = Simulated(True)
     return Facts(block, seconds(now), answers_)
 

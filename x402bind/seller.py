@@ -67,6 +67,7 @@ class Seller:
     * ``settle``: ``"after"`` the handler (default) or ``"before"`` it, for x402.
     * ``methods``: the ways to move an asset, preferred first, as ``("eip3009", "permit2")``; default: each asset's own first.
     * ``factories``: contracts that may deploy a payer's wallet, at the expense of whoever settles (default: none).
+    * ``managers``: delegation managers through which payers may pay, needed for the method ``"erc7710"`` (default: none).
     * ``sign_in``: those who have paid may come back by signing in (``sign-in-with-x``), as long as the price stays; needs
       ``url``.  Not for ``upto``, nor for a price that is worked out for each request.
     * ``identifier_required``: refuse a payment that brings no ``payment-identifier``.
@@ -94,6 +95,7 @@ class Seller:
         settle: str = "after",
         methods: Iterable[str] | None = None,
         factories: Iterable[str] = (),
+        managers: Iterable[str] = (),
         sign_in: bool = False,
         identifier_required: bool = False,
         attest: str | bytes | Signer | None = None,
@@ -124,7 +126,10 @@ class Seller:
         self.token_lifetime = Seconds(token_lifetime)
         self.most_open = None if most_open is None else Amount(most_open)
         self.methods = None if methods is None else tuple(methods)
-        self.wallets = Wallets(factories=frozenset(local(parse_address, each, "factories") for each in factories))
+        self.wallets = Wallets(
+            factories=frozenset(local(parse_address, each, "factories") for each in factories),
+            managers=frozenset(local(parse_address, each, "managers") for each in managers),
+        )
         self.identifier_required = identifier_required
         self.attester = Attester(attest, timeout, clock)
         self.extensions = extensions
@@ -154,6 +159,7 @@ class Seller:
             self.settler = Settler(
                 self.ledger, self.signer, self.endpoints, self.http, policy=settlement, clock=clock, patience=patience
             )
+        self.settler.keep = max(self.settler.keep, 2 * self.token_lifetime)  # a token's payment is looked up while it lives
         self._chain = chain_table(self.endpoints)
         self._verify = verify_table(clock)
         if self.facilitators is not None:
@@ -205,6 +211,8 @@ class Seller:
         Raises: LocalProtocolError naming the argument.
         """
         offered = tuple(offer for price in each(prices) for offer in self._offered(price, scheme))
+        if not self.wallets.managers and any(offer.method is Method.ERC7710 for offer in offered):
+            raise LocalProtocolError("erc7710 is paid through a delegation manager: name those you trust", field="managers")
         if not tokens:
             offered = tuple(offer for offer in offered if offer.dialect is not Dialect.PERMIT_TOKEN)
         token = None

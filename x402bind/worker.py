@@ -34,7 +34,11 @@ from .drive import adispatch, arun
 from .ledger.contract import Ledger
 from .translate.ledger import LEDGER_COMMANDS, LedgerPerformer
 
-__all__ = ["SettlingMachine", "Worker", "now_millis"]
+__all__ = ["RETENTION", "SettlingMachine", "Worker", "now_millis"]
+
+RETENTION: Final = 30 * 86_400
+"""Seconds for which a payment that is over stays in the ledger after its permit's end."""
+_TIDY: Final = 3600.0
 
 _log: Final = logging.getLogger("x402bind.settler")
 _NOT_RUNNING: Final = "the settler does not run: hand the lifespan through, or use 'async with seller.running()'"
@@ -69,7 +73,12 @@ class Worker(ABC):
     ``patience`` is how many seconds :meth:`settle` waits before it answers Pending; ``poll`` how often, in seconds, the
     journal is looked through for intents of other processes; ``most`` how many settlements are busy at once; ``lease`` how
     many milliseconds a settlement stays a silent worker's own.
+
+    It also keeps the ledger from growing for ever: once an hour it forgets payments that are over and whose permits ended
+    ``keep`` seconds ago (30 days).  Set ``keep`` before it runs; let it be longer than any access token lives.
     """
+
+    keep: int = RETENTION
 
     def __init__(
         self,
@@ -202,6 +211,7 @@ class Worker(ABC):
             self._tasks = tasks
             try:
                 tasks.start_soon(self._take_up)
+                tasks.start_soon(self._tidy_up)
                 yield
             except Exception as error:  # noqa: BLE001 - the body's own, raised again outside: a task group would wrap it
                 raised = error
@@ -240,6 +250,17 @@ class Worker(ABC):
                 _log.warning("cannot read the journal: %s", type(error).__name__)
             with anyio.move_on_after(self.poll):
                 await self._woken.wait()
+
+    async def _tidy_up(self) -> None:
+        """Forget what is long over, now and every hour."""
+        while True:
+            try:
+                pruned = await self._call(self.ledger.prune, Millis(self.clock() - self.keep * 1000))
+                if pruned:
+                    _log.info("forgot %d payments that ended more than %d seconds ago", pruned, self.keep)
+            except Exception as error:  # noqa: BLE001 - a ledger that is down must not end the worker
+                _log.warning("cannot tidy up the journal: %s", type(error).__name__)
+            await anyio.sleep(_TIDY)
 
     async def _work(self, key: str, job: _Job, begun: Settle | None) -> None:
         """Drive one settlement, new or journaled, to its end, or until its lease is lost or we are stopped."""

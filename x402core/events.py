@@ -16,7 +16,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum, unique
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
-from .errors import Reason
+from .errors import Reason, RemoteProtocolError
+from .evm import delegation
 from .values import Address, Amount, Hash32, Network, Origin, Seconds
 
 if TYPE_CHECKING:
@@ -307,8 +308,8 @@ class Permit2Permit:
 class Erc7710Permit:
     """A delegation that lets whoever settles move ``amount`` of the delegator (x402.md 2.3): proved by simulation alone.
 
-    It has no end of its own: ``until`` (Unix seconds) is when we stop trying.  One context buys one answer: it is public once
-    it was used, so that a second use would let anybody spend the delegator's money.
+    It has no end of its own: ``until`` (Unix seconds) is when we stop trying.  One delegation buys one answer: it is public
+    once it was used, and binds neither payee nor amount, so that a second use would let anybody spend the delegator's money.
     """
 
     network: Network
@@ -337,9 +338,16 @@ class Erc7710Permit:
 
     @property
     def key(self) -> str:
-        """The canonical authorization: the delegation itself."""
-        digest = hashlib.sha256(self.context).hexdigest()
-        return f"erc7710/{self.network}/{self.payer}/{self.manager}/{digest}"
+        """The canonical authorization: what its delegator signed, under this manager.
+
+        Never the context's bytes, of which signature and caveat args are anybody's to vary.  A context that is no encoding of
+        delegations, which every check refuses, is named by its bytes.
+        """
+        try:
+            said = delegation.spent(delegation.decode(self.context)).hex()
+        except RemoteProtocolError:
+            said = f"malformed/{hashlib.sha256(self.context).hexdigest()}"
+        return f"erc7710/{self.network}/{self.manager}/{said}"
 
     @property
     def slot(self) -> str:

@@ -202,8 +202,8 @@ class Terms:
 
     Compared by identity, so that a price's 402 is encoded once.  ``since`` (Unix milliseconds) is when the price was set, as
     the permit-token dialect states it.  ``wallets`` says which contract wallets may pay; ``extensions`` are advertised as they
-    are; ``identifier_required`` refuses a payment that brings no identifier of its own (x402.md 3.5); ``forward`` keeps what a
-    payment says beside its permit for a facilitator that settles it.
+    are; ``identifier_required`` refuses a payment that brings no identifier of its own (x402.md 3.5); ``forward`` keeps
+    ``resource``, ``extensions`` and the payer's service codes for a facilitator that settles the payment.
     """
 
     offers: tuple[Offer, ...]

@@ -29,6 +29,7 @@ __all__ = [
     "SignatureValid",
     "Simulate",
     "SimulateAll",
+    "SimulatePayment",
     "Simulated",
     "Traced",
     "TransactionCount",
@@ -119,6 +120,22 @@ class SimulateAll(Read[Simulated]):
     """
 
     calls: tuple[tuple[Address, bytes], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SimulatePayment(Read[Simulated]):
+    """A call by ``sender``, an ordinary account, that is to bring ``pay_to`` exactly ``amount`` of an asset, no more or less.
+
+    The node has to lend the sender code for the length of an ``eth_call`` (a state override), so that it can ask the token
+    before and after.
+    """
+
+    to: Address
+    data: bytes
+    sender: Address
+    asset: Address
+    pay_to: Address
+    amount: int
 
 
 @dataclass(frozen=True, slots=True)

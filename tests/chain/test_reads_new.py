@@ -36,6 +36,7 @@ from x402core.reads import (
     Simulate,
     SimulateAll,
     Simulated,
+    SimulatePayment,
     Traced,
     TransactionCount,
     TransferTrace,
@@ -152,6 +153,51 @@ def test_a_simulation_has_no_more_gas_than_it_is_given(chain: Chain) -> None:
     call = encode_call("transfer(address,uint256)", PAYEE, 1)
     assert chain.node.one(Simulate(USDC, call, PAYER, 100_000)).ok
     assert not chain.node.one(Simulate(USDC, call, PAYER, 30_000)).ok
+
+
+# ---------------------------------------------------------------------------------- a call that is to pay somebody
+
+
+def paying(
+    data: bytes, amount: int = 7, to: Address = USDC, sender: Address = PAYER, pay_to: Address = PAYEE
+) -> SimulatePayment:
+    return SimulatePayment(to, data, sender, USDC, pay_to, amount)
+
+
+def test_a_payment_is_what_the_payee_has_more(chain: Chain) -> None:
+    pay = encode_call("transfer(address,uint256)", PAYEE, 7)
+    before = chain.rpc.balance(USDC, PAYEE)
+    assert chain.node.one(paying(pay)) == Simulated(True)
+    for ask in (
+        paying(pay, 6),
+        paying(pay, 8),
+        paying(pay, pay_to=OTHER),
+        paying(encode_call("transfer(address,uint256)", PAYER, 7), pay_to=PAYER),
+        paying(encode_call("totalSupply()")),
+        paying(b"anything", to=OTHER),
+        paying(b"", to=PERMIT2, sender=RELAYER),
+    ):
+        assert not chain.node.one(ask).ok, ask
+    assert chain.rpc.balance(USDC, PAYEE) == before
+    assert chain.rpc("eth_getCode", PAYER, "latest") == "0x"
+
+
+def test_a_payment_that_fails_has_its_own_words(chain: Chain) -> None:
+    said = chain.node.one(paying(encode_call("transfer(address,uint256)", PAYEE, 7), sender=OTHER))
+    assert (said.ok, "balance" in said.revert) == (False, True)
+
+
+@pytest.mark.parametrize("amount", [1, 2**256 - 1])
+def test_an_asset_that_is_none_pays_nobody(chain: Chain, amount: int) -> None:
+    ask = SimulatePayment(USDC, encode_call("transfer(address,uint256)", PAYEE, 7), PAYER, OTHER, PAYEE, amount)
+    assert not chain.node.one(ask).ok
+
+
+def test_a_node_that_lends_no_code_is_not_believed() -> None:
+    heads = {"eth_getBlockByNumber": block(7), "eth_blockNumber": "0x7"}
+    for nothing in ("0x", "0x" + "0" * 62 + "02", "0x01"):
+        with pytest.raises(NodeError):
+            scripted(ScriptedNode({**heads, "eth_call": nothing}), paying(b""))
 
 
 # ----------------------------------------------------------------------------------------------------------- signatures

@@ -1,14 +1,28 @@
 #pragma version 0.4.3
 """
-@title Spend from an account within a limit its owner signed (ERC-7710)
+@title Spend from an account within what its owner signed (ERC-7710)
 @license MIT
-@notice For tests.  A permission context is abi.encode(delegator, delegate, token, max, salt, signature); the delegator
-        has to have enabled this manager, and judges the signature itself (ERC-1271).
-@dev The limit is for all redemptions of a delegation together.  A delegate of zero means anybody.
+@notice For tests.  A permission context is abi.encode(Delegation[]), leaf first, as the MetaMask Delegation Framework's; the
+        root's delegator has to have enabled this manager, and each delegator judges its own signature (ERC-1271).
+@dev The only enforcer known is the manager itself; its terms are a token (20 bytes) and the most (32) that all redemptions of
+     the delegation may transfer together.  It does with an encoding what contracts do: what comes after it is ignored.
 """
 
+struct Caveat:
+    enforcer: address
+    terms: Bytes[64]
+    args: Bytes[64]
+
+struct Delegation:
+    delegate: address
+    delegator: address
+    authority: bytes32
+    caveats: DynArray[Caveat, 2]
+    salt: uint256
+    signature: Bytes[128]
+
 interface Account:
-    def isValidSignature(hash: bytes32, signature: Bytes[512]) -> bytes4: view
+    def isValidSignature(hash: bytes32, signature: Bytes[128]) -> bytes4: view
     def executeFromExecutor(mode: bytes32, call: Bytes[512]): payable
 
 event Redeemed:
@@ -16,18 +30,21 @@ event Redeemed:
     redeemer: indexed(address)
     digest: bytes32
 
+ANYBODY: constant(address) = 0x0000000000000000000000000000000000000a11
+ROOT: constant(bytes32) = 0xffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff
 DOMAIN_TYPEHASH: constant(bytes32) = keccak256("EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)")
-DELEGATION_TYPEHASH: constant(bytes32) = keccak256("Delegation(address delegator,address delegate,address token,uint256 max,bytes32 salt)")
+DELEGATION_TYPEHASH: constant(bytes32) = keccak256("Delegation(address delegate,address delegator,bytes32 authority,Caveat[] caveats,uint256 salt)Caveat(address enforcer,bytes terms)")
+CAVEAT_TYPEHASH: constant(bytes32) = keccak256("Caveat(address enforcer,bytes terms)")
 
 spent: public(HashMap[bytes32, uint256])
 
 
 @external
 def redeemDelegations(
-    permissionContexts: DynArray[Bytes[1024], 4], modes: DynArray[bytes32, 4], executionCallDatas: DynArray[Bytes[512], 4]
+    permissionContexts: DynArray[Bytes[2304], 4], modes: DynArray[bytes32, 4], executionCallDatas: DynArray[Bytes[512], 4]
 ):
     """
-    @notice Make each delegator's account execute its call; all of them or none.
+    @notice Make each root delegator's account execute its call; all of them or none.
     """
     count: uint256 = len(permissionContexts)
     assert len(modes) == count and len(executionCallDatas) == count, "DelegationManager: lengths"
@@ -36,46 +53,70 @@ def redeemDelegations(
 
 
 @internal
-def _redeem(context: Bytes[1024], mode: bytes32, call: Bytes[512]):
-    delegator: address = empty(address)
-    delegate: address = empty(address)
-    token: address = empty(address)
-    limit: uint256 = 0
-    salt: bytes32 = empty(bytes32)
-    signature: Bytes[512] = b""
-    delegator, delegate, token, limit, salt, signature = abi_decode(
-        context, (address, address, address, uint256, bytes32, Bytes[512])
-    )
+def _redeem(context: Bytes[2304], mode: bytes32, call: Bytes[512]):
+    delegations: DynArray[Delegation, 2] = abi_decode(context, DynArray[Delegation, 2])
+    assert len(delegations) > 0, "DelegationManager: nothing"
     assert mode == empty(bytes32), "DelegationManager: mode"
-    assert delegate == empty(address) or delegate == msg.sender, "DelegationManager: not the delegate"
-    digest: bytes32 = self._digest(delegator, delegate, token, limit, salt)
-    valid: bytes4 = staticcall Account(delegator).isValidSignature(digest, signature)
-    assert valid == 0x1626ba7e, "DelegationManager: signature"
-    total: uint256 = self.spent[digest] + self._amount(call, token)
-    assert total <= limit, "DelegationManager: limit"
-    self.spent[digest] = total
-    extcall Account(delegator).executeFromExecutor(mode, call)
-    log Redeemed(delegator=delegator, redeemer=msg.sender, digest=digest)
+    acting: address = msg.sender
+    authority: bytes32 = self._hash(delegations[0])
+    leaf: bytes32 = authority
+    for delegation: Delegation in delegations:
+        digest: bytes32 = self._hash(delegation)
+        assert digest == authority, "DelegationManager: authority"
+        assert delegation.delegate == ANYBODY or delegation.delegate == acting, "DelegationManager: not the delegate"
+        valid: bytes4 = staticcall Account(delegation.delegator).isValidSignature(self._typed(digest), delegation.signature)
+        assert valid == 0x1626ba7e, "DelegationManager: signature"
+        for caveat: Caveat in delegation.caveats:
+            self._enforce(caveat, digest, call)
+        acting = delegation.delegator
+        authority = delegation.authority
+    assert authority == ROOT, "DelegationManager: no root"
+    extcall Account(acting).executeFromExecutor(mode, call)
+    log Redeemed(delegator=acting, redeemer=msg.sender, digest=leaf)
 
 
 @internal
-@pure
-def _amount(call: Bytes[512], token: address) -> uint256:
+def _enforce(caveat: Caveat, digest: bytes32, call: Bytes[512]):
     """
-    @dev Return what a call transfers; nothing but a transfer of the token is allowed.
+    @dev Count what a call transfers; nothing but a transfer of the token is allowed.
     """
+    assert caveat.enforcer == self and len(caveat.terms) == 52, "DelegationManager: unknown caveat"
+    token: address = convert(slice(caveat.terms, 0, 20), address)
+    limit: uint256 = convert(slice(caveat.terms, 20, 32), uint256)
     assert len(call) == 120, "DelegationManager: not a transfer"
     assert convert(slice(call, 0, 20), address) == token, "DelegationManager: not the token"
     assert convert(slice(call, 20, 32), uint256) == 0, "DelegationManager: value"
     assert slice(call, 52, 4) == method_id("transfer(address,uint256)"), "DelegationManager: not a transfer"
-    return convert(slice(call, 88, 32), uint256)
+    total: uint256 = self.spent[digest] + convert(slice(call, 88, 32), uint256)
+    assert total <= limit, "DelegationManager: limit"
+    self.spent[digest] = total
+
+
+@internal
+@pure
+def _hash(delegation: Delegation) -> bytes32:
+    caveats: bytes32 = keccak256(b"")
+    if len(delegation.caveats) == 1:
+        caveats = keccak256(abi_encode(self._caveat(delegation.caveats[0])))
+    elif len(delegation.caveats) == 2:
+        caveats = keccak256(abi_encode(self._caveat(delegation.caveats[0]), self._caveat(delegation.caveats[1])))
+    return keccak256(
+        abi_encode(
+            DELEGATION_TYPEHASH, delegation.delegate, delegation.delegator, delegation.authority, caveats, delegation.salt
+        )
+    )
+
+
+@internal
+@pure
+def _caveat(caveat: Caveat) -> bytes32:
+    return keccak256(abi_encode(CAVEAT_TYPEHASH, caveat.enforcer, keccak256(caveat.terms)))
 
 
 @internal
 @view
-def _digest(delegator: address, delegate: address, token: address, limit: uint256, salt: bytes32) -> bytes32:
+def _typed(digest: bytes32) -> bytes32:
     domain: bytes32 = keccak256(
         abi_encode(DOMAIN_TYPEHASH, keccak256("DelegationManager"), keccak256("1"), chain.id, self)
     )
-    struct_hash: bytes32 = keccak256(abi_encode(DELEGATION_TYPEHASH, delegator, delegate, token, limit, salt))
-    return keccak256(concat(b"\x19\x01", domain, struct_hash))
+    return keccak256(concat(b"\x19\x01", domain, digest))

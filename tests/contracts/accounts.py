@@ -5,21 +5,21 @@ Signatures are over digests, which the caller makes: the same digest an ordinary
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, replace
+from typing import Any, Final
 
 from tests.chains import GWEI, Rpc
 from tests.contracts import REDEEM, Placed
 from x402bind.chain.devnet.keys import DEV_KEYS
 from x402core.evm import rlp
 from x402core.evm.abi import encode, encode_call
+from x402core.evm.delegation import ANYBODY, ROOT_AUTHORITY, Caveat, Delegation
+from x402core.evm.eip712 import hash_struct, typed_data_digest
 from x402core.evm.keccak import keccak
 from x402core.evm.secp256k1 import public_address, sign
 from x402core.values import Address
 
 ERC6492: Final = bytes.fromhex("6492" * 16)
-_DOMAIN: Final = keccak(b"EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)")
-_DELEGATION: Final = keccak(b"Delegation(address delegator,address delegate,address token,uint256 max,bytes32 salt)")
 _NOBODY: Final = Address("0x" + 40 * "0")
 
 
@@ -115,28 +115,72 @@ def _parity(signature: bytes) -> tuple[int, int, int]:
 # ---------------------------------------------------------------- ERC-7710
 
 
-def permission(
+_TYPES: Final = {
+    "Caveat": [{"name": "enforcer", "type": "address"}, {"name": "terms", "type": "bytes"}],
+    "Delegation": [
+        {"name": "delegate", "type": "address"},
+        {"name": "delegator", "type": "address"},
+        {"name": "authority", "type": "bytes32"},
+        {"name": "caveats", "type": "Caveat[]"},
+        {"name": "salt", "type": "uint256"},
+    ],
+}
+CONTEXT: Final = "(address,address,bytes32,(address,bytes,bytes)[],uint256,bytes)[]"
+
+
+def struct(one: Delegation) -> dict[str, object]:
+    """Return a delegation as it is signed."""
+    signed = {"delegate": one.delegate, "delegator": one.delegator, "authority": one.authority, "salt": one.salt}
+    return signed | {"caveats": [{"enforcer": each.enforcer, "terms": each.terms} for each in one.caveats]}
+
+
+def struct_hash(one: Delegation) -> bytes:
+    """Return the hash by which a manager knows a delegation."""
+    return hash_struct(_TYPES, "Delegation", struct(one))
+
+
+def context_of(*delegations: Delegation) -> bytes:
+    """Return a permission context, leaf first."""
+    rows = [
+        (
+            one.delegate,
+            one.delegator,
+            one.authority,
+            [(c.enforcer, c.terms, c.args) for c in one.caveats],
+            one.salt,
+            one.signature,
+        )
+        for one in delegations
+    ]
+    return encode((CONTEXT,), (rows,))
+
+
+def delegated(
     manager: Address,
     wallet: SmartWallet,
     token: Address,
     most: int,
     *,
-    to: Address = _NOBODY,
+    to: Address = ANYBODY,
     salt: bytes = bytes(32),
     key: bytes | None = None,
     chain: int = 84532,
-) -> bytes:
-    """Return a permission context: ``to`` (anybody if zero) may transfer ``most`` of a token from a wallet in all.
+    authority: bytes = ROOT_AUTHORITY,
+    args: bytes = b"",
+) -> Delegation:
+    """Return that ``to`` (anybody unless given) may transfer ``most`` of a token from a wallet in all.
 
     The wallet has to have enabled the manager.  ``key`` signs, the owner's unless given.
     """
-    terms = (wallet.address, to, token, most, salt)
-    types = ("address", "address", "address", "uint256", "bytes32")
-    words = (_DOMAIN, keccak(b"DelegationManager"), keccak(b"1"), chain, manager)
-    domain = keccak(encode(("bytes32", "bytes32", "bytes32", "uint256", "address"), words))
-    struct = keccak(_DELEGATION + encode(types, terms))
-    signature = sign(keccak(b"\x19\x01" + domain + struct), key or wallet.key)
-    return encode((*types, "bytes"), (*terms, signature))
+    caveat = Caveat(manager, bytes.fromhex(token[2:]) + most.to_bytes(32, "big"), args)
+    one = Delegation(to, wallet.address, authority, (caveat,), int.from_bytes(salt, "big"), b"")
+    domain = {"name": "DelegationManager", "version": "1", "chainId": chain, "verifyingContract": manager}
+    return replace(one, signature=sign(typed_data_digest(_TYPES, "Delegation", domain, struct(one)), key or wallet.key))
+
+
+def permission(*args: Any, **how: Any) -> bytes:
+    """Return a permission context of one delegation; arguments as of :func:`delegated`."""
+    return context_of(delegated(*args, **how))
 
 
 def redeem_call(context: bytes, token: Address, pay_to: Address, amount: int) -> bytes:

@@ -111,7 +111,7 @@ def test_valid(drive: Drive, script: Script) -> None:
         ("insufficient_funds", Reason.INSUFFICIENT_FUNDS),
         ("invalid_exact_evm_insufficient_balance", Reason.INSUFFICIENT_FUNDS),
         ("invalid_exact_evm_nonce_already_used", Reason.NONCE_USED),
-        (SECRET, Reason.INVALID_PAYLOAD),
+        ("invalid_exact_evm_token_name_mismatch", Reason.INVALID_REQUIREMENTS),
         ("", Reason.INVALID_PAYLOAD),
     ],
 )
@@ -140,9 +140,9 @@ def test_refused_and_pending(drive: Drive, script: Script) -> None:
     assert (type(told), told.transactions) == (Pending, (TX,))
     script.say = failed(PAYER, "confirmation_timed_out_somehow", transaction=TX)  # it moved something, and may move more
     assert isinstance(asked(drive, script.url), Pending)
-    script.say = failed(PAYER, SECRET)
-    told = asked(drive, script.url)
-    assert (told.reason, SECRET in repr(told)) == (Reason.TRANSACTION_FAILED, False)
+    for code in ("transaction_failed", "invalid_exact_evm_transfer_event_mismatch"):
+        script.say = failed(PAYER, code)
+        assert asked(drive, script.url).reason is Reason.TRANSACTION_FAILED
 
 
 # ---------------------------------------------------------------------------------------------------- no answers at all
@@ -159,6 +159,7 @@ VERIFY_LIES: list[Any] = [
     {"isValid": False, "invalidReason": "insufficient_funds", "payer": fresh().address},
     {"isValid": False, "invalidReason": "unexpected_verify_error"},
     {"isValid": False, "invalidReason": 7},
+    {"isValid": False, "invalidReason": SECRET},
     (200, {}, b'{"isValid": false, "isValid": true}'),
 ]
 SETTLE_LIES: list[Any] = [
@@ -178,6 +179,8 @@ SETTLE_LIES: list[Any] = [
     failed(PAYER, "insufficient_funds", network="eip155:1"),
     failed(fresh().address, "insufficient_funds"),
     failed(PAYER, "unexpected_settle_error"),
+    failed(PAYER, SECRET),
+    failed(PAYER, ""),
 ]
 EITHER_LIES: list[Any] = [
     (200, {"Content-Type": "text/html"}, b"<html>" + SECRET.encode()),

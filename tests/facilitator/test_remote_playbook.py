@@ -5,11 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import pytest
+
 from tests.playbook import Play, Playbook, transcript
 from tests.rowcount import Rows
 from tests.world import (
     BLOCK,
     NETWORK,
+    NOW,
     PAYER,
     STRANGER,
     V2_AFTER,
@@ -25,9 +28,10 @@ from tests.world import (
 )
 from x402core.commands import AskFacilitator, PersistIntent, PersistOutcome, PersistSent, ReadChain, Report, WakeAt
 from x402core.errors import Reason
-from x402core.events import Pending, Resume, Unsettled
+from x402core.events import Answered, Pending, Resume, Unsettled
 from x402core.machines.remote import RemotePolicy, RemoteSettlement, RemoteState
 from x402core.reads import TxReceipt
+from x402core.schemes.remote import BEFORE_SENDING, NOT_HERE
 from x402core.values import Millis
 
 rows = Rows(RemoteSettlement)
@@ -84,8 +88,51 @@ def test_refused_with_a_chain_to_ask_is_refused_all_the_same(play: Play) -> None
 
 
 @transcript
-def test_used_and_nobody_to_ask(play: Play) -> None:
-    void(asking(play).answer(no(Reason.NONCE_USED)), Reason.NONCE_USED)
+def test_used_and_nobody_to_ask_lasts_until_the_permit_is_over(play: Play) -> None:
+    """Perhaps by somebody faster, and then it is paid: only its word is known, and only at the end is it taken."""
+    book = asking(play).answer(no(Reason.NONCE_USED)).expect(WakeAt)
+    assert isinstance(book.machine.outlook, Pending)  # type: ignore[attr-defined]
+    void(book.at(after_end(P)).answer(None), Reason.NONCE_USED)
+
+
+@transcript
+def test_its_transaction_failed_and_nobody_to_ask_may_succeed_yet(play: Play) -> None:
+    book = asking(play).answer(no(Reason.TRANSACTION_FAILED, hash32(9))).woken()
+    confirmed(book.expect(AskFacilitator).answer(FACILITATORS), 0xAB)
+
+
+@transcript
+def test_its_transaction_failed_and_nobody_to_ask_lasts_until_the_permit_is_over(play: Play) -> None:
+    book = asking(play).answer(no(Reason.TRANSACTION_FAILED, hash32(9))).expect(WakeAt).at(after_end(P)).answer(None)
+    book.expect(PersistOutcome)
+    book.end(Report, state=S.VOID, final=True, reason=Reason.TRANSACTION_FAILED, transactions=(hash32(9),))
+
+
+@pytest.mark.parametrize("reason", [each for each in Reason if each not in BEFORE_SENDING])
+@pytest.mark.parametrize("policy", [RemotePolicy(), CHAIN], ids=["blind", "chain"])
+def test_only_a_refusal_before_anything_was_sent_is_an_end(reason: Reason, policy: RemotePolicy) -> None:
+    for told in (no(reason), no(Reason.INSUFFICIENT_FUNDS, hash32(9))):  # whoever shows a transaction has sent one
+        machine = RemoteSettlement(policy)
+        (intent,) = machine.receive(settle(P, V2_AFTER), now=NOW)
+        _, ask = machine.receive(Answered(intent, None), now=NOW)
+        machine.receive(Answered(ask, told), now=NOW)
+        assert machine.state is (S.CLOSING if policy.chain else S.RESTING)
+        assert isinstance(machine.outlook, Pending)
+
+
+def test_a_refusal_is_before_sending_or_is_not() -> None:
+    assert {Reason.INSUFFICIENT_FUNDS, Reason.SIGNATURE, Reason.PERMIT2_BALANCE, *NOT_HERE} <= BEFORE_SENDING
+    mayhap = {Reason.TRANSACTION_FAILED, Reason.NONCE_USED, Reason.PERMIT2_NONCE, Reason.SPONSOR_APPROVAL_FAILED}
+    assert not BEFORE_SENDING & {*mayhap, Reason.INVALID_TRANSACTION_STATE, Reason.SETTLEMENT_PENDING, Reason.PAYMENT_SPENT}
+
+
+def test_permit2_s_simulation_fails_for_a_used_nonce_too() -> None:
+    for policy, state in ((RemotePolicy(), S.VOID), (CHAIN, S.CLOSING)):
+        machine = RemoteSettlement(policy)
+        (intent,) = machine.receive(settle(P, V2_AFTER), now=NOW)
+        _, ask = machine.receive(Answered(intent, None), now=NOW)
+        machine.receive(Answered(ask, no(Reason.PERMIT2_SIMULATION)), now=NOW)
+        assert machine.state is state
 
 
 @transcript
@@ -127,7 +174,7 @@ def test_a_doubtful_refusal_and_the_chain_knows_nothing_yet(play: Play) -> None:
 @transcript
 def test_a_doubtful_refusal_and_nobody_to_ask_lasts_until_the_permit_is_over(play: Play) -> None:
     book = asking(play).fail().woken().expect(AskFacilitator).answer(no(Reason.NONCE_USED)).expect(WakeAt)
-    void(book.at(after_end(P)).answer(None), Reason.VALID_BEFORE)
+    void(book.at(after_end(P)).answer(None), Reason.NONCE_USED)
 
 
 @transcript
@@ -171,9 +218,35 @@ def test_its_transaction_failed_as_somebody_was_faster(play: Play) -> None:
 
 
 @transcript
-def test_its_transaction_failed_and_nobody_was_faster(play: Play) -> None:
+def test_its_transaction_failed_and_the_permit_can_be_executed_yet(play: Play) -> None:
+    """By anybody who has its signature: it is asked again, and void only when the contract says that it never can be."""
     book = asking(play, CHAIN).answer(no(Reason.TRANSACTION_FAILED, hash32(9)))
-    void(book.expect(ReadChain).answer(closing_facts(P)), Reason.TRANSACTION_FAILED)
+    book.expect(ReadChain).answer(closing_facts(P)).expect(WakeAt)
+    assert book.machine.outlook == Pending(NETWORK, PAYER, (hash32(9),))  # type: ignore[attr-defined]
+    book.at(book.last.at).answer(None).expect(AskFacilitator)  # type: ignore[union-attr]
+    book.answer(no(Reason.INSUFFICIENT_FUNDS)).expect(ReadChain).answer(closing_facts(P)).woken()
+    confirmed(book.expect(AskFacilitator).answer(no(Reason.TRANSACTION_FAILED)).expect(ReadChain).answer(used()), 0xF0)
+
+
+@transcript
+def test_its_transaction_failed_and_nobody_was_faster(play: Play) -> None:
+    book = asking(play, CHAIN).answer(no(Reason.TRANSACTION_FAILED, hash32(9))).expect(ReadChain)
+    book.answer(closing_facts(P)).expect(WakeAt).at(after_end(P)).answer(None).expect(ReadChain)
+    void(book.answer(lambda _: closing_facts(P, now=book.now)), Reason.TRANSACTION_FAILED)
+
+
+@transcript
+def test_its_transaction_failed_as_the_permit_is_used_and_its_log_is_not_found_yet(play: Play) -> None:
+    book = asking(play, CHAIN).answer(no(Reason.TRANSACTION_FAILED)).expect(ReadChain)
+    book.answer(closing_facts(P, used=True)).woken().expect(AskFacilitator).answer(no(Reason.NONCE_USED))
+    confirmed(book.expect(ReadChain).answer(used()), 0xF0)
+
+
+@transcript
+def test_its_transaction_failed_as_somebody_was_faster_not_deep_enough_yet(play: Play) -> None:
+    book = asking(play, replace(CHAIN, confirmations=4)).answer(no(Reason.TRANSACTION_FAILED)).expect(ReadChain)
+    book.answer(used(BLOCK + 3)).woken().expect(AskFacilitator).answer(no(Reason.NONCE_USED))
+    confirmed(book.expect(ReadChain).answer(used(BLOCK + 2)), 0xF0)
 
 
 @transcript

@@ -166,12 +166,28 @@ def test_somebody_else_was_faster_and_the_chain_says_so(
         assert receipt(response)["transaction"] != TX
 
 
-def test_a_transaction_that_failed_and_nobody_else_was_faster(ground: Ground, relay: Relay, tmp_path: Path) -> None:
+def test_a_transaction_that_failed_and_a_permit_that_lives(ground: Ground, desk: Desk, relay: Relay, tmp_path: Path) -> None:
+    """The permit can be executed yet: it is no refusal, the facilitator is asked again, and then it is paid."""
     relay.lie["/settle"] = lambda body: failed(payer_of(body), "transaction_failed", transaction=TX)
-    with selling(ground, tmp_path, relay.url, rpc=ground.url) as shop:
-        response = buy(shop, ground.payer().header(shop.offer(), ground))
-        assert (response.status_code, relay.paths.count("/settle")) == (402, 1)
-        assert shop.settled()[0].state == "void"
+    with selling(ground, tmp_path, relay.url, rpc=ground.url, patience=0.3) as shop:
+        headers = ground.payer().header(shop.offer(), ground)
+        assert (buy(shop, headers).status_code, shop.entries()[0].state in ("void", "settled")) == (503, False)
+        until(lambda: relay.paths.count("/settle") > 1)
+        del relay.lie["/settle"]
+        assert shop.settled()[0].state == "settled"
+        assert (buy(shop, headers).status_code, shop.earned, desk.sent) == (200, PRICE, 1)
+
+
+@pytest.mark.parametrize("rpc", [True, False], ids=["chain", "blind"])
+@pytest.mark.parametrize("word", ["out_of_gas_money", "transaction_failed", ""])
+def test_a_facilitator_s_trouble_is_not_the_payer_s(ground: Ground, relay: Relay, tmp_path: Path, word: str, rpc: bool) -> None:
+    relay.lie["/settle"] = lambda body: failed(payer_of(body), word)
+    with selling(ground, tmp_path, relay.url, patience=0.3, rpc=ground.url if rpc else "") as shop:
+        headers = ground.payer().header(shop.offer(), ground)
+        assert buy(shop, headers).status_code == 503
+        del relay.lie["/settle"]
+        shop.settled()
+        assert (buy(shop, headers).status_code, shop.earned) == (200, PRICE)
 
 
 def test_a_refusal_of_settle_is_402_with_the_reason(ground: Ground, desk: Desk, relay: Relay, tmp_path: Path) -> None:
@@ -246,10 +262,10 @@ def test_hostile_facilitator_names_another_transaction_and_the_proof_names_the_r
     ("path", "lie", "status"),
     [
         ("/verify", (500, {"X-Debug": SECRET}, SECRET.encode()), 503),
-        ("/verify", {"isValid": False, "invalidReason": SECRET, "invalidMessage": SECRET}, 402),
+        ("/verify", {"isValid": False, "invalidReason": SECRET, "invalidMessage": SECRET}, 503),
         ("/verify", {"isValid": "true"}, 503),
         ("/settle", (500, {}, json.dumps({"error": SECRET}).encode()), 503),
-        ("/settle", lambda body: failed(payer_of(body), SECRET, errorMessage=SECRET, extensions={"x": SECRET}), 402),
+        ("/settle", lambda body: failed(payer_of(body), SECRET, errorMessage=SECRET, extensions={"x": SECRET}), 503),
         ("/settle", lambda body: settled(payer_of(body), success="true"), 503),
         ("/settle", lambda body: settled(payer_of(body), amount="1"), 503),
         ("/settle", lambda body: settled(payer_of(body), network="eip155:1"), 503),

@@ -55,6 +55,21 @@ def test_what_was_bought_is_listed_and_attributed(ground: Ground, desk: Desk, tm
         assert codes.app == "the_seller"
 
 
+@pytest.mark.parametrize("ours", [True, False], ids=["listed", "not-listed"])
+def test_hostile_payer_lists_nothing_of_its_own_under_the_seller_s_payee(
+    ground: Ground, desk: Desk, tmp_path: Path, ours: bool
+) -> None:
+    """What a payer says of the resource is not the seller's word; only the seller's goes to its facilitator."""
+    with selling(ground, tmp_path, desk.url, extensions={"bazaar": BAZAAR} if ours else {}) as shop:
+        (name, text), *_ = ground.payer().header(shop.offer(), ground).items()
+        document = json.loads(base64.b64decode(text))
+        document["resource"] = {"url": "https://phishing.example/pay", "description": "Free money"}
+        document["extensions"] = {"bazaar": BAZAAR}
+        header = base64.b64encode(json.dumps(document).encode()).decode()
+        assert httpx.get(shop.paid, headers={name: header}, timeout=30).status_code == 200
+        assert [item["resource"] for item in desk.get("/discovery/resources").json()["items"]] == ([shop.paid] if ours else [])
+
+
 def test_sixteen_at_once_with_the_same_payment(ground: Ground, desk: Desk, tmp_path: Path) -> None:
     payer = ground.payer()
     with selling(ground, tmp_path, desk.url) as shop:

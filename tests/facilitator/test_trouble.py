@@ -166,6 +166,7 @@ def test_only_some_payees_are_served(ground: Ground, tmp_path: Path) -> None:
     [
         ({"payees": ["0x12"]}, "payees"),
         ({"factories": ["nobody"]}, "factories"),
+        ({"managers": ["nobody"]}, "managers"),
         ({"assets": ["doge"]}, "assets"),
         ({"assets": ["eip155:84532/0x12"]}, "assets"),
         ({"assets": ["eip155:84532/0x" + "12" * 20]}, "assets"),
@@ -268,7 +269,7 @@ def test_a_quota_is_for_a_window_of_time() -> None:
     assert [admitted("b"), admitted("a")] == [True, False]
 
 
-@pytest.mark.parametrize("field", ["settlements", "window", "deployments", "deployments_in_all"])
+@pytest.mark.parametrize("field", ["settlements", "delegations", "window", "deployments", "deployments_in_all"])
 def test_a_quota_that_makes_no_sense(field: str) -> None:
     with pytest.raises(LocalProtocolError) as caught:
         Quota(**{field: -1})

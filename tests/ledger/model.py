@@ -205,7 +205,7 @@ class Model:
 
     def prune(self, before: int) -> int:
         """Forget what is over."""
-        over = []
+        over, journaled = [], frozenset(self.journal)
         for key, known in self.journal.items():
             held = self.claims.get(key)
             old = max(known.created, known.permit.expires * 1000, held.at if held else 0) < before
@@ -214,11 +214,17 @@ class Model:
                 given = self.stored(key) == VOID or (self.stored(key) == SETTLED and held.reply is not None)
             if old and given and self.stored(key) in (SETTLED, VOID):
                 over.append(key)
+        for key, held in self.claims.items():
+            free = held.reply is not None if held.proven else held.state == "claimed"
+            if key not in self.journal and max(held.until, held.at) < before and (free or held.state == "committed"):
+                over.append(key)
         for key in over:
-            if self.stored(key) == VOID:
+            if self.stored(key) in (VOID, NONE):
                 self.grants = [grant for grant in self.grants if grant[2] != key]
-            del self.journal[key]
-            for kept in (self.claims, self.leases, self.lots):
+            self.journal.pop(key, None)
+            for kept in (self.claims, self.leases):
                 kept.pop(key, None)
-            self.sealed = {n: k for n, k in self.sealed.items() if k != key}
+            if key in journaled:
+                self.lots.pop(key, None)
+                self.sealed = {n: k for n, k in self.sealed.items() if k != key}
         return len(over)

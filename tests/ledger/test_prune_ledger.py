@@ -9,7 +9,7 @@ import pytest
 from x402bind.ledger import Entry, EntryState, Ledger, MemoryLedger, SqliteLedger, open_ledger
 from x402core.errors import LocalProtocolError
 from x402core.events import Settlement
-from x402core.ledger import ClaimState, ClaimStatus, SettlementRecord
+from x402core.ledger import ClaimState, ClaimStatus, Grant, SettlementRecord, SignedIn
 from x402core.values import Millis
 
 from .samples import (
@@ -98,27 +98,94 @@ def test_what_is_open_stays(ledger: Ledger, close: str, outcome: Settlement | No
     assert len(before[0]) == 1
 
 
-def test_a_claim_without_a_journal_stays(ledger: Ledger) -> None:
-    """Its permit's expiry is not known here: forgotten, the permit would buy a second answer."""
-    ledger.claim(KEY, REQUEST, "a", NOW, now=NOW)
-    ledger.commit(KEY, "a", settled(), REPLY)
+LEASE = Millis(AT_EXPIRY + 5)  # what an exchange takes: beyond the end of its permit
+
+
+def alone(ledger: Ledger, close: str, until: Millis = LEASE) -> None:
+    """Bring a payment without a settlement record as far as ``close`` says."""
+    ledger.claim(KEY, REQUEST, "a", until, now=NOW, identifier="0xpayer/name")
+    match close:
+        case "charged nothing":
+            ledger.commit(KEY, "a", None, REPLY)
+        case "charged nothing, answer not kept":
+            ledger.commit(KEY, "a", None, None)
+        case "settled elsewhere":
+            ledger.commit(KEY, "a", settled(), REPLY)
+        case "settled elsewhere, answered":
+            ledger.keep(KEY, "a", REPLY, settled())
+        case "given up":
+            ledger.keep(KEY, "a", None)
+        case "paid and not served":
+            ledger.keep(KEY, "a", None, settled())
+        case "released":
+            ledger.keep(KEY, "a", None, settled())
+            ledger.claim(KEY, REQUEST, "b", LEASE, now=NOW)
+            ledger.release(KEY, "b")
+        case _:
+            assert close == "crashed"
+
+
+@pytest.mark.parametrize(
+    "close",
+    ["charged nothing", "charged nothing, answer not kept", "crashed", "settled elsewhere", "settled elsewhere, answered"],
+)
+def test_a_claim_without_a_journal_is_forgotten_when_its_permit_ended_long_ago(ledger: Ledger, close: str) -> None:
+    alone(ledger, close)
+    before = ledger.entries(), ledger.recall(KEY, REQUEST, now=AT_EXPIRY)
+    for moment in (NOW, AT_EXPIRY, LEASE):  # as long as it could be presented, what it bought must not be bought again
+        assert ledger.prune(moment) == 0
+        assert (ledger.entries(), ledger.recall(KEY, REQUEST, now=AT_EXPIRY)) == before
+    assert ledger.prune(Millis(LEASE + 1)) == 1
     assert ledger.prune(LONG_AFTER) == 0
-    assert ledger.recall(KEY, REQUEST, now=LONG_AFTER).status is ClaimStatus.ANSWERED
+    assert ledger.entries() == ()
+    other = permit(2).key
+    named = ledger.claim(other, REQUEST, "a", LONG_AFTER, now=LONG_AFTER, identifier="0xpayer/name")
+    assert named.status is ClaimStatus.TAKEN, "its name is free"
 
 
-@pytest.mark.parametrize("close", ["claimed", "kept", "proven", "released"])
+@pytest.mark.parametrize("close", ["given up", "paid and not served", "released"])
 def test_a_debt_without_a_journal_stays(ledger: Ledger, close: str) -> None:
-    """What a remote facilitator may have settled is for people to reconcile."""
-    ledger.claim(KEY, REQUEST, "a", NOW, now=NOW)
-    if close != "claimed":
-        ledger.keep(KEY, "a", None, None if close == "kept" else settled())
-    if close == "released":
-        ledger.claim(KEY, REQUEST, "b", Millis(NOW + 1000), now=NOW)
-        ledger.release(KEY, "b")
+    """What may be owed to a payer is for people to reconcile."""
+    alone(ledger, close)
     before = ledger.entries()
     assert ledger.prune(LONG_AFTER) == 0
     assert ledger.entries() == before
     assert len(before) == 1
+
+
+def test_a_claim_without_a_journal_whose_permit_never_ends_stays(ledger: Ledger) -> None:
+    alone(ledger, "charged nothing", Millis(2**256))
+    assert ledger.prune(LONG_AFTER) == 0
+    assert ledger.recall(KEY, REQUEST, now=LONG_AFTER).status is ClaimStatus.ANSWERED
+
+
+def test_a_claim_without_a_journal_that_is_as_young_as_its_last_owner(ledger: Ledger) -> None:
+    alone(ledger, "crashed")
+    ledger.claim(KEY, REQUEST, "b", LONG_AFTER, now=Millis(LEASE + 1))
+    assert ledger.prune(LONG_AFTER) == 0
+    assert ledger.prune(Millis(LONG_AFTER + 1)) == 1
+
+
+def test_what_nothing_was_paid_for_is_granted_to_nobody_when_it_is_forgotten(ledger: Ledger) -> None:
+    """With its claim gone, nothing would say any more that the grant came to nothing."""
+    ledger.claim(KEY, REQUEST, "a", LEASE, now=NOW)
+    ledger.commit(KEY, "a", None, REPLY, Grant("/paid", payer(1)))
+    paid = permit(2).key
+    ledger.claim(paid, REQUEST, "a", LEASE, now=NOW)
+    ledger.commit(paid, "a", settled(), REPLY, Grant("/other", payer(1)))
+    for nonce in ("before", "after"):
+        assert ledger.sign_in("/paid", payer(1), nonce, LONG_AFTER, now=NOW) is SignedIn.NOT_PAID
+        assert ledger.sign_in("/other", payer(1), nonce, LONG_AFTER, now=NOW) is SignedIn.GRANTED
+        ledger.prune(LONG_AFTER)
+    assert ledger.entries() == ()
+
+
+def test_many_claims_without_a_journal_are_forgotten_in_one_call(ledger: Ledger) -> None:
+    total = 450 if isinstance(ledger, MemoryLedger | SqliteLedger) else 3
+    for number in range(1, total + 1):
+        ledger.claim(permit(number).key, REQUEST, "a", LEASE if number % 3 else Millis(2**60), now=NOW)
+    assert ledger.prune(LONG_AFTER) == total - total // 3
+    assert len(ledger.entries()) == total // 3
 
 
 def test_a_permit_that_never_expires_is_never_forgotten(ledger: Ledger) -> None:

@@ -76,8 +76,9 @@ class OurFacilitator(Served):
 
     def __init__(self, ground: Ground, *, key: bytes = RELAYER_KEY, **how: Any) -> None:
         super().__init__()
-        factory = place_all(ground.rpc).factory
-        self.service = Facilitator(key=key, rpc={"base-sepolia": ground.url}, ledger=self.ledger, factories=(factory,), **how)
+        placed = place_all(ground.rpc)
+        how = {"factories": (placed.factory,), "managers": (placed.manager,), **how}
+        self.service = Facilitator(key=key, rpc={"base-sepolia": ground.url}, ledger=self.ledger, **how)
 
     def app(self) -> App:
         return FacilitatorApp(self.service)
@@ -143,8 +144,9 @@ class OurServer(Served):
             how = {"facilitator": facilitator, "networks": ("base-sepolia",), **how}
         else:
             how = {"key": SELF_KEY, "rpc": {"base-sepolia": ground.url}, **how}
-        factory = place_all(ground.rpc).factory
-        self.seller = Seller(ledger=self.ledger, pay_to=self.pay_to, url=self.origin, factories=(factory,), **how)
+        placed = place_all(ground.rpc)
+        how = {"factories": (placed.factory,), "managers": (placed.manager,), **how}
+        self.seller = Seller(ledger=self.ledger, pay_to=self.pay_to, url=self.origin, **how)
         anyio.run(self.seller.prepare)  # in another event loop than the server's, as a module that makes its app does
         account = self.seller.signer.address if self.seller.signer else self.seller._kinds[NETWORK]
         self.gate = PaymentMiddleware(self.handlers, self.seller, self._prices(account), upto=UPTO)

@@ -27,24 +27,14 @@ from x402bind.chain.devnet.token import place
 from x402bind.clients.httpx import outcome_of
 from x402bind.compat.x402_mock.clients import Http402Client
 from x402core.commands import OutcomeKind
-from x402core.events import Method
 from x402core.evm.abi import encode_call
 from x402core.evm.digests import PERMIT2
-from x402core.schemes import SCHEMES
 from x402core.values import Address
-from x402core.wire.permit_token3 import DIRECT
 
 pytestmark = pytest.mark.peer
 HERE = Path(__file__).parent
 CHAINS = ["devnet", pytest.param("anvil", marks=pytest.mark.anvil)]
 VERSIONS = {"0.1.1": ("X402_MOCK_PYTHON", "mock", "mock"), "0.3.0": ("X402_MOCK3_PYTHON", "mock3", "mock3")}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def scheme_of_its_own() -> Iterator[None]:
-    """The core learns the scheme where it is used, and other tests count what it knows."""
-    yield
-    SCHEMES.pop((DIRECT, Method.PERMIT2, "eip155"), None)
 
 
 @pytest.fixture(scope="module", params=CHAINS)

@@ -1,4 +1,4 @@
-"""Every door under the oldest release of its framework that pyproject.toml allows: the doors' own tests, in another environment.
+"""Every door under the oldest release of its framework that pyproject.toml allows: its own tests, in another environment.
 
 ``python -m tests.install_peers`` makes it (``OLDEST`` there).
 """

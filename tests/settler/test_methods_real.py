@@ -14,8 +14,8 @@ import pytest
 
 from tests.chain.conduct import undone
 from tests.chains import PERMIT2, USDC, Anvil, RealUSDC, Rpc
-from tests.contracts import MULTICALL3, TRY_AGGREGATE, Placed, place_all
-from tests.contracts.accounts import SmartWallet, delegate, permission
+from tests.contracts import AGGREGATE3, MULTICALL3, TRY_AGGREGATE, Placed, place_all
+from tests.contracts.accounts import SmartWallet, context_of, delegate, delegated, permission, struct_hash
 from x402bind.chain.devnet.keys import DEV_KEYS, dev_accounts
 from x402bind.chain.rpc import Endpoint
 from x402bind.chain.transports import SyncHttp
@@ -333,8 +333,23 @@ def test_a_replay_in_a_bundle_of_which_half_failed_is_not_a_proof(bench: Bench) 
     calls = [(call.to, call.data) for permit in (first, second) for call in of(offer).calls(permit, offer)]
     bench.rpc.must(STRANGER_KEY, MULTICALL3, encode_call(TRY_AGGREGATE, False, calls), gas=2_000_000)
     assert bench.balances(first.payer) == (FUNDS - PRICE, PRICE)
+    for permit in (first, second):  # one of them is paid, and nobody can tell which
+        assert bench.closed(permit, offer, since) == (Closing.UNCLEAR, None)
+
+
+@pytest.mark.parametrize("optional", [True, False])
+def test_a_stranger_s_bundle_pays_each_payment_in_it(bench: Bench, optional: bool) -> None:
+    offer = bench.offer(Method.PERMIT2)
+    key = bench.payer(approved=True)
+    first, second, third = (bench.signed(offer, key) for _ in range(3))
+    since = bench.height()
+    calls = [(call.to, optional, call.data) for permit in (first, second) for call in of(offer).calls(permit, offer)]
+    sent = bench.rpc.must(STRANGER_KEY, MULTICALL3, encode_call(AGGREGATE3, calls), gas=2_000_000)
+    receipt = bench.receipt(sent["transactionHash"])
+    assert bench.balances(first.payer) == (FUNDS - 2 * PRICE, 2 * PRICE)
     for permit in (first, second):
-        assert bench.closed(permit, offer, since) == (Closing.UNUSED_YET, None)
+        assert bench.closed(permit, offer, since) == (Closing.USED, receipt)
+    assert bench.closed(third, offer, since) == (Closing.UNUSED_YET, None)
 
 
 def invalidate(bench: Bench, key: bytes, permit: Permit2Permit) -> None:
@@ -471,7 +486,11 @@ def test_an_account_that_delegates_to_a_mute_contract_gets_no_approval_sent(benc
 
 
 def delegation(bench: Bench, wallet: SmartWallet, **how: Any) -> Erc7710Permit:
-    context = permission(bench.placed.manager, wallet, USDC, PRICE, salt=secrets.token_bytes(32), **how)
+    context = permission(bench.placed.manager, wallet, USDC, PRICE, **{"salt": secrets.token_bytes(32), **how})
+    return redeemed(bench, wallet, context)
+
+
+def redeemed(bench: Bench, wallet: SmartWallet, context: bytes) -> Erc7710Permit:
     until = Seconds(bench.rpc.now() + 300)
     return Erc7710Permit(NETWORK, USDC, wallet.address, bench.pay_to, PRICE, bench.placed.manager, context, until)
 
@@ -483,46 +502,80 @@ def delegating(bench: Bench) -> SmartWallet:
     return wallet
 
 
+def managed(bench: Bench, *more: Address) -> Wallets:
+    return Wallets(managers=frozenset({bench.placed.manager, *more}))
+
+
 def test_a_delegation_is_redeemed_once(bench: Bench) -> None:
     offer = replace(bench.offer(Method.ERC7710), facilitator=RELAYER)
     permit = delegation(bench, delegating(bench), to=RELAYER)
     since = bench.height()
-    bench.settles(permit, offer)
-    assert refused(bench.judged(permit, offer)) is Reason.SIMULATION_FAILED
+    bench.settles(permit, offer, managed(bench))
+    assert refused(bench.judged(permit, offer, managed(bench))) is Reason.SIMULATION_FAILED
     failed = bench.sent(permit, offer)
     assert bench.closed(permit, offer, since, failed) == (Closing.UNUSED_FINAL, None)
 
 
+def test_a_delegation_of_a_delegation(bench: Bench) -> None:
+    """The leaf names who redeems, the root's delegator pays."""
+    offer = replace(bench.offer(Method.ERC7710), facilitator=RELAYER)
+    owner, agent = delegating(bench), delegating(bench)
+    root = delegated(bench.placed.manager, owner, USDC, FUNDS, to=agent.address)
+    leaf = delegated(bench.placed.manager, agent, USDC, PRICE, to=RELAYER, authority=struct_hash(root))
+    permit = redeemed(bench, owner, context_of(leaf, root))
+    assert refused(bench.judged(replace(permit, payer=agent.address), offer, managed(bench))) is Reason.INVALID_PAYLOAD
+    bench.settles(permit, offer, managed(bench))
+
+
 def test_a_delegation_is_for_whom_it_names(bench: Bench) -> None:
     offer = replace(bench.offer(Method.ERC7710), facilitator=RELAYER)
-    wallet = delegating(bench)
+    wallet, allowed = delegating(bench), managed(bench)
     elsewhere = delegation(bench, wallet, to=public_address(STRANGER_KEY))
-    assert refused(bench.judged(elsewhere, offer)) is Reason.SIMULATION_FAILED
-    bench.settles(delegation(bench, wallet), replace(offer, facilitator=None))  # anybody's
+    assert refused(bench.judged(elsewhere, offer, allowed)) is Reason.SIMULATION_FAILED
+    bench.settles(delegation(bench, wallet), replace(offer, facilitator=None), allowed)  # anybody's
     forged = delegation(bench, wallet, key=STRANGER_KEY)
-    assert refused(bench.judged(forged, offer)) is Reason.SIMULATION_FAILED
+    assert refused(bench.judged(forged, offer, allowed)) is Reason.SIMULATION_FAILED
 
 
-def test_a_manager_that_says_yes_and_moves_nothing_pays_nothing(bench: Bench) -> None:
+@pytest.mark.parametrize("code", ["00", "6001600055"])
+def test_hostile_managers_that_say_yes_and_move_nothing(bench: Bench, code: str) -> None:
+    """One that STOPs is not on the list; were it, the token would be asked whether it had paid."""
     offer = replace(bench.offer(Method.ERC7710), facilitator=RELAYER)
-    liar = bench.placed.mute_delegate  # it takes any call
+    liar = Address("0x" + secrets.token_hex(20))
+    bench.rpc("anvil_setCode", liar, "0x" + code)
     permit = replace(delegation(bench, delegating(bench)), manager=liar)
-    proof = bench.verified(permit, offer)
+    refusal = bench.judged(permit, offer, managed(bench))
+    assert refused(refusal) is Reason.INVALID_PAYLOAD
+    assert liar in getattr(refusal, "detail", "")
+    assert refused(bench.judged(permit, offer, managed(bench, liar))) is Reason.SIMULATION_FAILED
     since = bench.height()
-    receipt = bench.sent(proof.permit, offer)
+    receipt = bench.sent(permit, offer)
     assert receipt.ok
     assert not of(offer).paid(permit, offer, receipt)
     assert bench.closed(permit, offer, since, receipt) == (Closing.UNUSED_FINAL, None)
 
 
+def test_hostile_delegators_that_say_yes_and_pay_nothing(bench: Bench) -> None:
+    """The account is a contract of the payer's own: it knows any signature, has money, and does nothing when it is called."""
+    offer = replace(bench.offer(Method.ERC7710), facilitator=RELAYER)
+    liar = replace(bench.wallet(), address=Address("0x" + secrets.token_hex(20)))
+    bench.rpc.must(DEV_KEYS[0], USDC, encode_call("mint(address,uint256)", liar.address, FUNDS))
+    bench.rpc("anvil_setCode", liar.address, "0x7f1626ba7e" + "00" * 28 + "60005260206000f3")
+    permit = delegation(bench, liar, to=RELAYER)
+    assert refused(bench.judged(permit, offer, managed(bench))) is Reason.SIMULATION_FAILED
+    receipt = bench.sent(permit, offer)
+    assert receipt.ok  # which is why it is not what we ask
+    assert not of(offer).paid(permit, offer, receipt)
+
+
 def test_a_manager_that_is_none_is_refused(bench: Bench) -> None:
     offer = replace(bench.offer(Method.ERC7710), facilitator=RELAYER)
     permit = delegation(bench, delegating(bench))
-    assert refused(bench.judged(replace(permit, manager=public_address(STRANGER_KEY)), offer)) is Reason.INVALID_PAYLOAD
-    for manager in (USDC, PERMIT2, EXACT_PROXY):
-        assert refused(bench.judged(replace(permit, manager=manager), offer)) is Reason.INVALID_PAYLOAD
+    for manager in (USDC, PERMIT2, EXACT_PROXY, public_address(STRANGER_KEY)):
+        everything = managed(bench, manager)
+        assert refused(bench.judged(replace(permit, manager=manager), offer, everything)) is Reason.INVALID_PAYLOAD
     bench.late(permit)
-    assert refused(bench.judged(permit, offer)) is Reason.VALID_BEFORE
+    assert refused(bench.judged(permit, offer, managed(bench))) is Reason.VALID_BEFORE
     assert bench.closed(permit, offer, bench.height()) == (Closing.UNUSED_FINAL, None)
 
 

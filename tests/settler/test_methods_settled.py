@@ -26,6 +26,7 @@ from tests.settler.test_methods_real import (
     delegating,
     delegation,
     invalidate,
+    managed,
     token_permit,
 )
 from x402bind.chain.rpc import Endpoint
@@ -102,7 +103,7 @@ def paid_by(bench: Bench, how: str) -> tuple[Permit, Offer]:
 @pytest.mark.parametrize("how", ["exact", "exact permit", "exact approval", "upto", "upto permit", "erc7710"])
 def test_settled(bench: Bench, tmp_path: Path, how: str) -> None:
     permit, offer = paid_by(bench, how)
-    (outcome,) = settle(bench, tmp_path, bench.verified(permit, offer))
+    (outcome,) = settle(bench, tmp_path, bench.verified(permit, offer, managed(bench)))
     assert isinstance(outcome, Settled)
     assert (outcome.amount, outcome.foreign, outcome.payer) == (PRICE, False, permit.payer)
     assert bench.balances(permit.payer) == (FUNDS - PRICE, PRICE)
@@ -110,7 +111,7 @@ def test_settled(bench: Bench, tmp_path: Path, how: str) -> None:
 
 def test_less_than_the_ceiling_is_settled(bench: Bench, tmp_path: Path) -> None:
     permit, offer = paid_by(bench, "upto")
-    proof = charge(bench.verified(permit, offer), Amount(77))
+    proof = charge(bench.verified(permit, offer, managed(bench)), Amount(77))
     assert isinstance(proof, Verified)
     (outcome,) = settle(bench, tmp_path, proof)
     assert isinstance(outcome, Settled)
@@ -121,7 +122,7 @@ def test_less_than_the_ceiling_is_settled(bench: Bench, tmp_path: Path) -> None:
 @pytest.mark.parametrize("how", ["exact", "exact permit"])
 def test_a_stranger_was_first(bench: Bench, tmp_path: Path, how: str) -> None:
     permit, offer = paid_by(bench, how)
-    proof = bench.verified(permit, offer)
+    proof = bench.verified(permit, offer, managed(bench))
     theirs = bench.sent(permit, offer, STRANGER_KEY)
     (outcome,) = settle(bench, tmp_path, proof)
     assert isinstance(outcome, Settled)
@@ -134,7 +135,7 @@ def test_the_payer_took_the_nonce_back(bench: Bench, tmp_path: Path, scheme: str
     offer = bench.offer(Method.PERMIT2, scheme)
     key = bench.payer(approved=True)
     permit = bench.signed(offer, key)
-    proof = bench.verified(permit, offer)
+    proof = bench.verified(permit, offer, managed(bench))
     invalidate(bench, key, permit)
     (outcome,) = settle(bench, tmp_path, proof, meanwhile=later(bench, permit))
     assert isinstance(outcome, Unsettled)
@@ -158,7 +159,7 @@ def later(bench: Bench, permit: Permit) -> Callable[[], Awaitable[None]]:
 
 def test_a_delegation_that_fails_is_not_tried_twice(bench: Bench, tmp_path: Path) -> None:
     permit, offer = paid_by(bench, "erc7710")
-    proof = bench.verified(permit, offer)
+    proof = bench.verified(permit, offer, managed(bench))
     bench.sent(permit, offer)  # the context is used up, by us: a second transaction of ours cannot be paid
     before = int(bench.rpc("eth_getTransactionCount", RELAYER, "latest"), 16)
     (outcome,) = settle(bench, tmp_path, proof)

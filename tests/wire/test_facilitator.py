@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -68,7 +69,7 @@ def test_a_request_of_version_1(settle: bool) -> None:
 def test_what_we_ask_is_what_we_read(paid: tuple[Offer, Permit], extensions: dict[str, Json]) -> None:
     offer, permit = paid
     asked = replace(offer, amount=permit.amount)
-    note = v2.encode_note(Payment(permit, offer, Resource("https://a.example/b"), extensions))
+    note = v2.encode_note(Resource("https://a.example/b"), extensions, Payment(permit, offer))
     found = facilitator.decode_request(facilitator.encode_request(permit, asked, note), settle=False)
     assert (found.payment.permit, found.offer, found.refusal) == (permit, asked, None)
     assert found.payment.resource == Resource("https://a.example/b")
@@ -87,13 +88,39 @@ def test_a_permit_of_the_token_flow_is_asked_about_in_our_own_method() -> None:
     assert (found.offer.method, found.offer.settle) == (samples.TOKEN_OFFER.method, SettleMode.AFTER)
 
 
+OURS = Resource("https://seller.example/b", "Ours", "text/plain")
+
+
+def noted(ours: Mapping[str, Json], theirs: Mapping[str, Json]) -> Any:
+    stranger = Resource("https://stranger.example/x", "Not ours")
+    return json.loads(v2.encode_note(OURS, ours, Payment(samples.PERMIT_3009, resource=stranger, extensions=theirs)))
+
+
 def test_a_note_leaves_the_identifier_out() -> None:
-    extensions = identifier.identified({**identifier.advertised(), "x": 1}, "pay_0123456789abcdef")
-    note = v2.encode_note(Payment(samples.PERMIT_3009, extensions=extensions))
-    assert json.loads(note) == {"extensions": {"x": 1}}
-    assert v2.encode_note(Payment(samples.PERMIT_3009)) == b"{}"
+    ours = {**identifier.advertised(), "x": 1}
+    told = {"resource": {"url": OURS.url, "description": "Ours", "mimeType": "text/plain"}, "extensions": {"x": 1}}
+    assert noted(ours, identifier.identified(ours, "pay_0123456789abcdef")) == told
+    assert noted({}, {}) == {"resource": told["resource"]}
     with pytest.raises(RemoteProtocolError, match="note"):
         facilitator.encode_request(samples.PERMIT_3009, samples.V2_OFFER, b"[]")
+
+
+def test_hostile_resource_and_extensions_of_a_payer_go_no_further() -> None:
+    """A facilitator takes them for the seller's word, and lists them under the seller's payee."""
+    bazaar: dict[str, Json] = {"info": {"input": {"type": "http", "method": "GET"}}, "schema": {}}
+    evil: Json = {"info": {"input": {"type": "http", "method": "POST"}, "more": "evil"}, "schema": {}, "routeTemplate": "/evil"}
+    assert noted({}, {"bazaar": evil, "eip2612GasSponsoring": {"info": {}}, "x": 1}).get("extensions") is None
+    assert noted({"bazaar": bazaar}, {"bazaar": evil}) == noted({"bazaar": bazaar}, {})
+    assert noted({"bazaar": bazaar}, {})["extensions"] == {"bazaar": bazaar}
+
+
+def test_a_note_brings_the_payer_s_service_codes_and_nothing_else_of_its_codes() -> None:
+    theirs: Json = {"info": {"a": "thief", "w": "thief", "s": ["agent", "NOT a code", 7], "x": 1}, "schema": {"x": 1}}
+    assert noted({}, {"builder-code": theirs})["extensions"] == {"builder-code": {"info": {"s": ["agent"]}}}
+    ours = builder_code.advertised("shop", ("host",))
+    found = noted(ours, {"builder-code": theirs})["extensions"]["builder-code"]
+    assert found == {**ours["builder-code"], "info": {"a": "shop", "s": ["agent", "host"]}}  # type: ignore[dict-item]
+    assert noted(ours, {"builder-code": "x"})["extensions"] == ours
 
 
 # --- upto ------------------------------------------------------------------------------------------------------------

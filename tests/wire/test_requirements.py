@@ -10,14 +10,14 @@ import pytest
 
 from x402core.events import Offer
 from x402core.schemes import SCHEMES
-from x402core.wire import v2
+from x402core.wire import permit_token3, v2
 
 from . import samples
 from .test_v2 import UPTO
 
 
 def test_the_words_are_those_of_the_schemes() -> None:
-    assert {(scheme, method) for scheme, method, _ in SCHEMES} == set(v2.SPOKEN)
+    assert {(scheme, method) for scheme, method, _ in SCHEMES} == {*v2.SPOKEN, (permit_token3.DIRECT, "permit2")}
 
 
 @pytest.mark.parametrize(

@@ -40,6 +40,13 @@ def add(subparsers: Subparsers) -> None:
     put("--any-asset", action="store_true", help="settle any token, known here or not")
     put("--payee", action="append", default=[], metavar="ADDRESS", help="settle only payments to this account; repeat it")
     put("--factory", action="append", default=[], metavar="ADDRESS", help="deploy payers' wallets of this factory; repeat it")
+    put(
+        "--manager",
+        action="append",
+        default=[],
+        metavar="ADDRESS",
+        help="take delegations (ERC-7710) of this manager; repeat it",
+    )
     put("--token", action="append", default=[], metavar="SECRET", help="answer only to who brings one of these; or env:NAME")
     put("--most-per-payer", type=int, default=600, metavar="N", help="settlements of one payer an hour (default: %(default)s)")
     put("--code", default="", help="our ERC-8021 builder code")
@@ -86,6 +93,7 @@ def _app(options: argparse.Namespace) -> FacilitatorApp:
         assets=None if options.any_asset else tuple(options.asset) or ("known",),
         payees=tuple(options.payee) or None,
         factories=tuple(options.factory),
+        managers=tuple(options.manager),
         quota=quota,
         code=options.code,
     )

@@ -20,6 +20,7 @@ _RENAMED: Final[Mapping[str, str]] = {
     "assets": "asset",
     "factories": "factory",
     "keystore": "key",
+    "managers": "manager",
     "networks": "network",
     "payees": "payee",
     "prices": "price",

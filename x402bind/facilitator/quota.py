@@ -25,15 +25,20 @@ _Book: TypeAlias = "OrderedDict[tuple[Network, Address], _Times]"
 
 @dataclass(frozen=True, slots=True)
 class Quota:
-    """The most settlements, and deployments of wallets, for one payer within ``window`` seconds; deployments for all payers."""
+    """The most settlements, and deployments of wallets, for one payer within ``window`` seconds; deployments for all payers.
+
+    ``delegations`` is the most settlements for all who pay through one delegation manager (ERC-7710): such a payer is proved
+    only by having paid, so that nothing is counted in his name.
+    """
 
     settlements: int = 600
+    delegations: int = 600
     deployments: int = 2
     deployments_in_all: int = 60
     window: int = 3600
 
     def __post_init__(self) -> None:
-        for name in ("settlements", "window"):
+        for name in ("settlements", "delegations", "window"):
             if getattr(self, name) <= 0:
                 raise LocalProtocolError("must be positive", field=name)
         for name in ("deployments", "deployments_in_all"):
@@ -44,8 +49,9 @@ class Quota:
 class QuotaBook:
     """Count against a quota.  Thread-safe; of very many payers it forgets those it heard of longest ago."""
 
-    def __init__(self, quota: Quota, clock: Callable[[], Millis]) -> None:
+    def __init__(self, quota: Quota, clock: Callable[[], Millis], managers: frozenset[Address] = frozenset()) -> None:
         self._quota = quota
+        self._managers = managers
         self._clock = clock
         self._lock = threading.Lock()
         self._settled: _Book = OrderedDict()
@@ -62,7 +68,7 @@ class QuotaBook:
             settled = self._recent(self._settled, key, now)
             if any(counted == command.key for _, counted in settled):
                 return True
-            if len(settled) >= self._quota.settlements:
+            if len(settled) >= (self._quota.delegations if command.payer in self._managers else self._quota.settlements):
                 return False
             if command.deploys and not self._deploys(key, now, command.key):
                 return False

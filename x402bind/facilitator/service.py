@@ -46,6 +46,8 @@ class Facilitator:
       knows on these networks.  ``assets=None`` settles any token.
     * ``payees``: allow-list of payees (default: anybody).
     * ``factories``: contracts that may deploy a payer's wallet at our expense (default: none).
+    * ``managers``: delegation managers (ERC-7710) through which payers may pay, of the MetaMask Delegation Framework's format
+      (default: none); its nodes have to take state overrides in ``eth_call``.
     * ``quota``: how often one payer may be settled for.
     * ``code``, ``service``: our ERC-8021 attribution codes.
     * ``patience``: seconds a request waits for its settlement before it is answered ``settlement_pending``; keep it below what
@@ -63,6 +65,7 @@ class Facilitator:
         assets: Iterable[str] | None = ("known",),
         payees: Iterable[str] | None = None,
         factories: Iterable[str] = (),
+        managers: Iterable[str] = (),
         quota: Quota | None = None,
         code: str = "",
         service: str = "",
@@ -85,7 +88,10 @@ class Facilitator:
             accounts=dict.fromkeys(self.endpoints, self.signer.address),
             assets=None if allowed is None else frozenset((asset.network, asset.address) for asset in allowed),
             payees=None if payees is None else frozenset(local(parse_address, each, "payees") for each in payees),
-            wallets=Wallets(factories=frozenset(local(parse_address, each, "factories") for each in factories)),
+            wallets=Wallets(
+                factories=frozenset(local(parse_address, each, "factories") for each in factories),
+                managers=frozenset(local(parse_address, each, "managers") for each in managers),
+            ),
             code=code,
             service=service,
             registry=registry,
@@ -97,7 +103,7 @@ class Facilitator:
             self.ledger, self.signer, self.endpoints, self.http, policy=settlement, clock=clock, patience=patience
         )
         self._ledger = LedgerPerformer(self.ledger, clock)
-        self._quota = QuotaBook(quota or Quota(), clock)
+        self._quota = QuotaBook(quota or Quota(), clock, self.terms.wallets.managers)
         self._verify = verify_table(clock, any_asset=allowed is None)
         self._chain = chain_table(self.endpoints)
         self._perform = adispatch(

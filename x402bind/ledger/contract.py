@@ -91,6 +91,7 @@ class Ledger(Protocol):
     def claim(self, key: str, request: str, owner: str, until: Millis, *, now: Millis, identifier: str = "") -> Claim:
         """Decide and, on TAKEN or UNSERVED, make ``owner`` the owner until ``until``, all in one transaction.
 
+        ``until`` lies beyond the end of the payment's permit: only then may :meth:`prune` forget the claim.
         ``identifier`` names the payment in its payer's own scope; "" is none.  It stays with the payment until that is
         released, void, pruned, or given up with no trace of money; till then any other payment of that name is a CONFLICT.
         On failure: somebody, perhaps this owner, holds the key until ``until``.
@@ -220,7 +221,9 @@ class Ledger(Protocol):
         """Forget payments that are over, of permits that had expired ``before``, and return how many.
 
         Over: the outcome is final, the claim closed (none, COMMITTED, void, or with its answer kept) and both older than
-        ``before``.  A claim without a settlement record is never forgotten: its permit's expiry is not known here.
+        ``before``.  A claim without a settlement record (nothing was charged, or its owner died) is over when it is COMMITTED,
+        answered, or open with no trace of money, and its lease, which lasts at least as long as its permit, ended ``before``.
+        What may be owed stays: KEPT with its outcome open, or paid and never answered.
         ``before`` must lie further back than any access token lives and any chain's clock lags.  A payment that is forgotten
         frees its identifier; what it granted stays, unless it was void.  The catalog is left as it is.
         On failure: some may be forgotten; ask again.

@@ -111,6 +111,11 @@ class _Store:
             self.names.pop(row.identifier, None)
             del self.claims[key]
 
+    def ungrant(self, key: str) -> None:
+        """Forget what a payment bought: it came to nothing."""
+        for keys in self.grants.values():
+            keys.discard(key)
+
     def put(self, record: SettlementRecord) -> None:
         """Write a record, and where it is looked for."""
         key, slot, who = record.key, record.permit.slot, _debtor(record)
@@ -369,14 +374,18 @@ class MemoryLedger:
         """See :meth:`Ledger.prune`."""
         with self._store() as store:
             over = [k for k, r in store.records.items() if rows.prunable(store.row(k), store.at(k), r, before)]
+            alone = [k for k, (r, at) in store.claims.items() if k not in store.records and rows.lapsed(r, at, before)]
             for key in over:
                 store.free(store.records[key].permit.network, key, *NumberState)
                 if rows.is_void(store.forget(key)):
-                    for keys in store.grants.values():
-                        keys.discard(key)
+                    store.ungrant(key)
+            for key in alone:
+                if store.claims[key][0].settled is None:
+                    store.ungrant(key)
+            for key in (*over, *alone):
                 store.drop(key)
                 store.leases.pop(key, None)
-            return len(over)
+            return len(over) + len(alone)
 
     def entries(self, *, since: Millis = Millis(0)) -> tuple[Entry, ...]:
         """See :meth:`Ledger.entries`."""

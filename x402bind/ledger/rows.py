@@ -32,6 +32,7 @@ __all__ = [
     "firm",
     "is_final",
     "is_void",
+    "lapsed",
     "lasting",
     "listable",
     "merged",
@@ -221,6 +222,17 @@ def prunable(row: ClaimRow | None, at: Millis, record: SettlementRecord, before:
     if row.state is ClaimState.COMMITTED:
         return True
     return decide(row, record, request=row.request, now=before).status in _OVER
+
+
+def lapsed(row: ClaimRow, at: Millis, before: Millis) -> bool:
+    """Say whether a claim without a settlement record (taken at ``at``) is over: old, and its permit's end, which its lease
+    outlasts, is too; and nobody is owed anything for it.  An intent is journaled before money moves, so none has moved.
+    """
+    if max(row.until, at) >= before:
+        return False
+    if row.state is ClaimState.COMMITTED:
+        return True
+    return row.state is ClaimState.CLAIMED if row.settled is None else row.reply is not None
 
 
 def entry(key: str, row: ClaimRow | None, at: Millis, record: SettlementRecord | None) -> Entry:

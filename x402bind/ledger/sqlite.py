@@ -256,7 +256,26 @@ class SqliteLedger:
                             sqlite_grants.drop_grants(db, key)
                         pruned += 1
             if not found:
+                return pruned + self._prune_alone(before)
+
+    def _prune_alone(self, before: Millis) -> int:
+        """Forget claims without a record; they are looked for while others may write."""
+        pruned, after = 0, ""
+        while True:
+            with self._file.reading() as db:
+                found = db.execute(_LAPSED, (before, before, after, _PRUNED_AT_ONCE)).fetchall()
+            if not found:
                 return pruned
+            after = found[-1][0]
+            with self._file.writing() as db:
+                for (key,) in found:
+                    row, record = _look(db, key)
+                    if row is not None and record is None and rows.lapsed(row, _at(db, key), before):
+                        for table in ("x402_claims", "x402_leases"):
+                            db.execute(f"DELETE FROM {table} WHERE key = ?", (key,))
+                        if row.settled is None:
+                            sqlite_grants.drop_grants(db, key)
+                        pruned += 1
 
     def entries(self, *, since: Millis = Millis(0)) -> tuple[Entry, ...]:
         """See :meth:`Ledger.entries`."""
@@ -288,6 +307,8 @@ _BUSY: Final = "SELECT number FROM x402_numbers WHERE network = ? AND account = 
 _EXCHANGE: Final = "DELETE FROM x402_numbers WHERE network = ? AND account = ? AND number = ? AND state = 0"
 _SEAL: Final = "UPDATE x402_numbers SET state = 2 WHERE network = ? AND account = ? AND number = ?"
 _HAND_OUT: Final = "INSERT INTO x402_numbers (network, account, number, key, state) VALUES (?, ?, ?, ?, 0)"
+_LAPSED: Final = """SELECT key FROM x402_claims AS c WHERE until < ? AND at < ? AND key > ?
+    AND NOT EXISTS (SELECT 1 FROM x402_records WHERE key = c.key) ORDER BY key LIMIT ?"""
 _OLD: Final = """SELECT seq, key, body FROM x402_records WHERE NOT open AND expires < ? AND created < ? AND seq > ?
     ORDER BY seq LIMIT ?"""
 

@@ -36,6 +36,7 @@ from x402core.reads import (
     Simulate,
     SimulateAll,
     Simulated,
+    SimulatePayment,
     Traced,
     TransactionCount,
     TransferTrace,
@@ -125,6 +126,23 @@ def _simulated_all(_read: SimulateAll, answer: Answer) -> Simulated:
     return Simulated(True)
 
 
+def _payment(read: SimulatePayment, at: str) -> RpcCall:
+    """Call the sender as if it had code; nobody else's call has to come from where it says."""
+    code, data = bundle.payment(read.to, read.data, read.asset, read.pay_to, read.amount)
+    request: dict[str, Writable] = {"to": read.sender, "data": "0x" + data.hex()}
+    return RpcCall("eth_call", (request, at, {read.sender: {"code": "0x" + code.hex()}}))
+
+
+def _simulated_payment(_read: SimulatePayment, answer: Answer) -> Simulated:
+    """Take for an answer only what our own code says: some nodes lend no code, and some do not say that they do not."""
+    if (refused := _refused(answer)) is not None:
+        return refused
+    told = rpc.data(answer, "call result")
+    if told not in (bundle.DONE, bundle.UNPAID):
+        raise NodeError(NodeErrorKind.OTHER, "the node does not override an account's code in a call")
+    return Simulated(told == bundle.DONE, "" if told == bundle.DONE else "the payee was not paid the amount")
+
+
 def _signature_question(read: SignatureValid, at: str) -> RpcCall:
     return contract_call(read.account, encode_call(_IS_VALID, read.digest, read.signature), at)
 
@@ -180,6 +198,7 @@ READS: Final[Mapping[type[Read[Any]], tuple[_Build, _Parse]]] = {
     CodeAt: (lambda read, at: RpcCall("eth_getCode", (read.address, at)), lambda _read, answer: rpc.data(answer, "code")),
     Simulate: (_simulation, _simulated),
     SimulateAll: (lambda read, at: _eth_call({"data": "0x" + bundle.initcode(read.calls).hex()}, at), _simulated_all),
+    SimulatePayment: (_payment, _simulated_payment),
     SignatureValid: (_signature_question, _signature_valid),
     NonceBitmap: (
         lambda read, at: contract_call(PERMIT2, encode_call("nonceBitmap(address,uint256)", read.owner, read.word), at),

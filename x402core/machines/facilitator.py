@@ -8,6 +8,7 @@ Rules:
 
 * Nothing is broadcast that was not judged a moment ago: an empty wallet costs its owner a read, not us a transaction.
 * Only what the judge let pass counts against a quota: who cannot sign for a payer must not use up what is the payer's.
+* A delegator (ERC-7710) is not proved before he has paid: the delegation manager's quota counts, not one in his name.
 * A settle repeated gets the stored outcome; one that takes too long is answered ``settlement_pending`` with its transaction.
 * A stored settlement is told only to whoever asks with the same offer: the permit's payee, asset and amount.
 * A refused payment is 200 with the reason; bytes that are no request are 400; our own trouble is 503.
@@ -33,7 +34,7 @@ from x402core.commands import (
     VerifyPayment,
 )
 from x402core.errors import Reason, Refusal, RemoteProtocolError, Reply
-from x402core.events import FacilitatorRequest, Method, Pending, Settled, Settlement, Unsettled, same_payment
+from x402core.events import Erc7710Permit, FacilitatorRequest, Method, Pending, Settled, Settlement, Unsettled, same_payment
 from x402core.ledger import SettlementRecord
 from x402core.policy import FacilitatorTerms
 from x402core.schemes.judge import Checked, Verified, charge, check
@@ -295,11 +296,15 @@ class FacilitatorExchange(Machine[FacilitatorState, FacilitatorInput]):
         return (RecallSettlement(self._checked.permit.key),)
 
     def do_admit(self, proof: Verified, _now: Millis) -> Commands:
-        """Count this settlement against its payer's quota, and a wallet's deployment where it is still to be made."""
+        """Count this settlement against its payer's quota, and a wallet's deployment where it is still to be made.
+
+        Whose delegation it is only its manager's contract says, about an account that may be anything: that one is counted.
+        """
         self.proof = proof
         permit = proof.permit
         deploys = self._checked.by is SignedBy.UNDEPLOYED and permit.signature == self._checked.permit.signature
-        return (AdmitPayer(permit.payer, permit.network, permit.key, deploys),)
+        counted = permit.manager if isinstance(permit, Erc7710Permit) else permit.payer
+        return (AdmitPayer(counted, permit.network, permit.key, deploys),)
 
     def do_settle(self, proof: Verified, _now: Millis) -> Commands:
         """Move the money."""

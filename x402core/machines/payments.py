@@ -79,7 +79,7 @@ def _second(head: RequestHead, text: str, terms: Terms, now: Millis) -> Arrived 
     if isinstance(checked, Refusal):
         return NO_MATCH if stale else checked
     scoped = "" if name is None else f"{payment.permit.payer}/{name}"
-    note = v2.encode_note(payment) if terms.forward else b""
+    note = v2.encode_note(terms.resource, terms.extensions, payment) if terms.forward else b""
     return Arrived(checked, fingerprint(head, text), scoped, Dialect.V2, note, NO_MATCH if stale else None)
 
 

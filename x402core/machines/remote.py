@@ -8,11 +8,14 @@ Rules:
 
 * An answer that was lost counts as settled until the opposite is known: from then on a refusal is doubted, because "already
   used" is what a facilitator says of the payment it settled a moment ago.  The chain is asked, where one is configured.
-* What may mean "somebody else executed it" (its nonce is used, its transaction failed) is taken to the chain too: anybody may
-  submit a permit, and paid is paid, whoever did it.
+* Only a refusal of what is checked before anything is sent, given without a transaction, is an end by itself.  Any other may
+  mean that somebody else executed the permit (its nonce is used, its transaction failed): paid is paid, whoever did it.  With
+  a chain the contract is asked, and it is void only when the contract says that it never was and never can be executed;
+  until then the facilitator is asked again, which may yet succeed.
 * Where policy asks for proof, a facilitator's success is believed when the token contract, asked, says so too; not before.
   (A delegation leaves nothing to ask the chain about; there the facilitator's word is all there is.)
-* After the permit's end and a grace nothing can settle it any more; without a chain to ask, that is all that can be known.
+* After the permit's end and a grace nothing can settle it any more; without a chain to ask, that and the facilitator's last
+  word are all that can be known.
 
 Not its business: which facilitator is asked, and what happens when one is down (``translate/facilitator.py``).
 """
@@ -39,6 +42,7 @@ from x402core.events import Failed, Method, Pending, Resume, Settle, Settled, Se
 from x402core.ledger import SettlementRecord
 from x402core.reads import Facts, TxReceipt
 from x402core.schemes import Closing, of
+from x402core.schemes.remote import BEFORE_SENDING
 from x402core.values import Hash32, Millis, Seconds, seconds
 
 from .machine import Commands, Input, Machine, Row, State, Trace
@@ -96,7 +100,6 @@ class RemoteInput(Input):
     SETTLED_UNPROVED = auto()
     REFUSED = auto()
     REFUSED_DOUBTED = auto()
-    REFUSED_FAILED = auto()
     PENDING = auto()
     TICK = auto()
     EXPIRED = auto()
@@ -104,7 +107,6 @@ class RemoteInput(Input):
     USED = auto()
     UNUSED_FOR_GOOD = auto()
     UNUSED_YET = auto()
-    UNUSED_REFUSED = auto()
     FAILED = auto()
 
 
@@ -133,8 +135,7 @@ class RemoteSettlement(Machine[RemoteState, RemoteInput]):
         Row(S.ASKING, I.SETTLED, S.CONFIRMED, "do_confirm", (PersistOutcome, Report)),
         Row(S.ASKING, I.SETTLED_UNPROVED, S.CLOSING, "do_ask_for_proof", (ReadChain,)),
         Row(S.ASKING, I.REFUSED, S.VOID, "do_void_refused", (PersistOutcome, Report)),
-        Row(S.ASKING, I.REFUSED_DOUBTED, S.CLOSING, "do_ask_contract", (ReadChain,)),
-        Row(S.ASKING, I.REFUSED_FAILED, S.CLOSING, "do_ask_who_else", (ReadChain,)),
+        Row(S.ASKING, I.REFUSED_DOUBTED, S.CLOSING, "do_ask_who_else", (ReadChain,)),
         Row(S.ASKING, I.PENDING, S.RESTING, "do_rest", (WakeAt,)),
         Row(S.ASKING, I.FAILED, S.RESTING, "do_rest_lost", (WakeAt,)),
         Row(S.RESTING, I.TICK, S.ASKING, "do_ask_again", (AskFacilitator,)),
@@ -143,7 +144,6 @@ class RemoteSettlement(Machine[RemoteState, RemoteInput]):
         Row(S.CLOSING, I.USED, S.CONFIRMED, "do_confirm", (PersistOutcome, Report)),
         Row(S.CLOSING, I.UNUSED_FOR_GOOD, S.VOID, "do_void", (PersistOutcome, Report)),
         Row(S.CLOSING, I.UNUSED_YET, S.RESTING, "do_rest", (WakeAt,)),
-        Row(S.CLOSING, I.UNUSED_REFUSED, S.VOID, "do_void_refused", (PersistOutcome, Report)),
         Row(S.CLOSING, I.FAILED, S.RESTING, "do_rest", (WakeAt,)),
     )
     START = S.NEW
@@ -166,8 +166,8 @@ class RemoteSettlement(Machine[RemoteState, RemoteInput]):
         super().__init__(trace=trace)
         self.policy = policy
         self.record: SettlementRecord | None = None
-        self.doubted = False  # an answer was lost, or the facilitator said that it is at work: a refusal may be of its own
-        self.refused: Unsettled | None = None  # a refusal that stands unless the chain knows better
+        self.doubted = False  # an answer was lost, or something may have been sent: a refusal may be for what it did itself
+        self.refused: Unsettled | None = None  # its last refusal that decided nothing
         self.told: tuple[Hash32, ...] = ()
         self.failed: TxReceipt | None = None  # as of the local machine: bad news never comes early here
         self.asks = 0
@@ -207,14 +207,17 @@ class RemoteSettlement(Machine[RemoteState, RemoteInput]):
             case Settled():
                 prove = self.policy.prove and self._record.offer.method is not Method.ERC7710
                 return (I.SETTLED_UNPROVED if prove else I.SETTLED), settlement
-            case Unsettled(final=True) if self.policy.chain and (self.doubted or settlement.reason in _USED):
-                return I.REFUSED_DOUBTED, settlement
-            case Unsettled(final=True, reason=Reason.TRANSACTION_FAILED) if self.policy.chain:
-                return I.REFUSED_FAILED, settlement
-            case Unsettled(final=True) if not self.doubted:
+            case Unsettled(final=True) if not self.doubted and self._unsent(settlement):
                 return I.REFUSED, settlement
+            case Unsettled(final=True) if self.policy.chain:
+                return I.REFUSED_DOUBTED, settlement
             case _:
                 return I.PENDING, settlement
+
+    def _unsent(self, refused: Unsettled) -> bool:
+        """Say whether a refusal proves that nothing was sent; Permit2's simulation fails for a used nonce too (x402.md 2.2)."""
+        ask = self.policy.chain and refused.reason is Reason.PERMIT2_SIMULATION
+        return refused.reason in BEFORE_SENDING and not refused.transactions and not ask
 
     def on_tick(self, _answer: None, now: Millis) -> tuple[RemoteInput, object]:
         """Time has passed."""
@@ -230,8 +233,6 @@ class RemoteSettlement(Machine[RemoteState, RemoteInput]):
         if closing is Closing.USED and proof is not None and deep:
             return I.USED, _settled(record, proof.transaction, proof.block)
         over = closing is Closing.UNUSED_FINAL or (closing is Closing.CANCELLED and deep)
-        if self.refused is not None and closing is not Closing.USED:
-            return I.UNUSED_REFUSED, self.refused
         return (I.UNUSED_FOR_GOOD if over else I.UNUSED_YET), None
 
     # -------------------------------------------------------------------------------------------------------- actions
@@ -263,6 +264,8 @@ class RemoteSettlement(Machine[RemoteState, RemoteInput]):
         if isinstance(told, Pending | Unsettled):
             self.doubted = True
             self.told = told.transactions or self.told
+        if isinstance(told, Unsettled):
+            self.refused = told
         wait = min(self.policy.ask_first << min(self.asks, 16), self.policy.ask_most)
         self.asks += 1
         return (WakeAt(Millis(now + wait)),)
@@ -279,14 +282,14 @@ class RemoteSettlement(Machine[RemoteState, RemoteInput]):
         return self.do_ask_contract(None, now)
 
     def do_ask_who_else(self, refused: Unsettled, now: Millis) -> Commands:
-        """Ask the token contract whether somebody else was faster; if not, the refusal stands."""
-        commands = self.do_ask_contract(None, now)
+        """Ask the token contract whether the permit was executed all the same, by whomever."""
+        self.doubted = True
+        self.told = refused.transactions or self.told
         self.refused = refused
-        return commands
+        return self.do_ask_contract(None, now)
 
     def do_ask_contract(self, _data: object, _now: Millis) -> Commands:
         """Ask the token contract what became of the permit."""
-        self.refused = None
         record = self._record
         return (ReadChain(record.permit.network, of(record.offer).closing(record.permit, record.offer, record.since)),)
 
@@ -299,9 +302,11 @@ class RemoteSettlement(Machine[RemoteState, RemoteInput]):
         return self._end(why)
 
     def do_void(self, _data: object, _now: Millis) -> Commands:
-        """Persist and report that the permit ended unexecuted, as far as anybody here can know."""
-        permit = self._record.permit
-        return self._end(Unsettled(of(self._record.offer).expired, permit.network, permit.payer, self.told))
+        """Persist and report that the permit ended unexecuted, as far as anybody here can know; a chain knows it unused."""
+        permit, reason = self._record.permit, of(self._record.offer).expired
+        if self.refused is not None and not (self.policy.chain and self.refused.reason in _USED):
+            reason = self.refused.reason
+        return self._end(Unsettled(reason, permit.network, permit.payer, self.told))
 
     def do_report_stored(self, record: SettlementRecord, _now: Millis) -> Commands:
         """Report the outcome the journal holds."""

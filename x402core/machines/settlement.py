@@ -72,7 +72,7 @@ class SettlementPolicy:
     """
 
     confirmations: int = 1
-    look_first: Millis = Millis(50)
+    look_first: Millis = Millis(10)
     look_most: Millis = Millis(4000)
     stuck_after: Millis = Millis(45_000)
     most_attempts: int = 8

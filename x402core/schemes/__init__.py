@@ -11,11 +11,12 @@ from .eip2612 import Eip2612
 from .eip3009 import Eip3009
 from .erc7710 import Erc7710
 from .permit2 import Permit2Exact, Permit2Upto
+from .permit2_direct import Permit2Direct
 from .scheme import Call, Closing, Scheme
 
 __all__ = ["SCHEMES", "Call", "Closing", "Scheme", "of", "supported"]
 
-_ALL: Final[tuple[Scheme[Any], ...]] = (Eip3009(), Eip2612(), Permit2Exact(), Permit2Upto(), Erc7710())
+_ALL: Final[tuple[Scheme[Any], ...]] = (Eip3009(), Eip2612(), Permit2Exact(), Permit2Upto(), Permit2Direct(), Erc7710())
 SCHEMES: Final[dict[tuple[str, str, str], Scheme[Any]]] = {(s.scheme, s.method, s.namespace): s for s in _ALL}
 """Keyed by (scheme, method, network namespace)."""
 

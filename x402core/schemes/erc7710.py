@@ -1,9 +1,15 @@
-"""``exact`` by redeeming a delegation (ERC-7710; x402.md 2.3): proved by simulation, and by the log of our own transaction.
+"""``exact`` by redeeming a delegation (ERC-7710; x402.md 2.3): by managers that were allowed, proved by the token's own log.
 
-The delegation manager is a contract the payer names, so nothing it answers is believed.  Running it can cost gas, bounded by
-the call's limit, and no more: the settling account owns no tokens and allows nobody anything.  What counts is the token's own
-log, in a transaction of ours.  A context can be redeemed by whoever sees it, for anything it permits, so that a transfer in
-somebody else's transaction proves nothing, and there is nothing to look for on the chain once ours has failed.
+The delegation manager is a contract the payer names, and the delegator's account is one too.  So only managers on the
+operator's list (``Wallets.managers``) are asked at all: such a one holds the account to what its owner signed.  x402 leaves a
+context's format to the manager; the MetaMask Delegation Framework's is taken, in its canonical spelling (``evm.delegation``),
+so that what was spent is known by what was signed.  The account whose money moves is the root's delegator: the payload's has
+to be the same.  The account may still be one that does nothing when it is called, so the simulation asks the token whether the
+payee got the money; and what counts in the end is the token's own log, in a transaction of ours.
+
+A delegation binds neither payee nor amount, unless a caveat does, and its delegate is whoever settles: so one buys one answer,
+whoever brings it.  A context can be redeemed by whomever it names, for anything it permits, so that a transfer in somebody
+else's transaction proves nothing, and there is nothing to look for on the chain once ours has failed.
 """
 
 from __future__ import annotations
@@ -11,11 +17,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar, Final, NoReturn
 
-from x402core.errors import LocalProtocolError, Reason, Refusal
+from x402core.errors import LocalProtocolError, Reason, Refusal, RemoteProtocolError
 from x402core.events import Erc7710Permit, Method, Offer
-from x402core.evm import abi
+from x402core.evm import abi, delegation
 from x402core.evm.digests import EXACT_PROXY, PERMIT2, UPTO_PROXY
-from x402core.reads import BalanceOf, CodeAt, Facts, Read, Simulate, TxReceipt
+from x402core.reads import BalanceOf, CodeAt, Facts, Read, Simulate, SimulatePayment, TxReceipt
 from x402core.values import Address, Hash32, Seconds
 
 from .eip3009 import AUTHORIZATION_USED
@@ -28,6 +34,7 @@ _REDEEM: Final = "redeemDelegations(bytes[],bytes32[],bytes[])"
 _ONE_CALL: Final = bytes(32)  # ERC-7579: a single call, all of it undone when it fails
 _GAS: Final = 600_000  # a delegation's caveats are contracts of their own; what needs more is refused by the simulation
 _RESERVED: Final = 0x10000  # precompiles (EIP-1352): they answer without being contracts
+_NOBODY: Final = Address("0x" + "f" * 40)  # stands in, in a simulation, for a settling account that is not known
 
 
 class Erc7710:
@@ -57,7 +64,7 @@ class Erc7710:
         raise LocalProtocolError("a delegation is made by a wallet, not prepared here", field="offer")
 
     def check(self, permit: Erc7710Permit, offer: Offer, wallets: Wallets) -> SignedBy | Refusal:
-        """Refuse a wrong chain, token, payee or amount, and a manager that is no manager: a token, Permit2, a precompile."""
+        """Refuse a wrong chain, token, payee or amount, a manager that was not allowed, and what is no chain of delegations."""
         if (wrong := same_asset(permit.network, permit.asset, offer)) is not None:
             return wrong
         if permit.pay_to != offer.pay_to:
@@ -70,7 +77,21 @@ class Erc7710:
             return Refusal(Reason.SIGNATURE, "only keys may pay here, not contracts")
         if permit.manager in (permit.asset, PERMIT2, EXACT_PROXY, UPTO_PROXY) or int(permit.manager, 16) < _RESERVED:
             return Refusal(Reason.INVALID_PAYLOAD, "delegationManager is not a delegation manager")
-        return SignedBy.CONTRACT
+        if permit.manager not in wallets.managers:
+            return Refusal(Reason.INVALID_PAYLOAD, f"the delegation manager {permit.manager} is not allowed here")
+        return self._delegated(permit) or SignedBy.CONTRACT
+
+    def _delegated(self, permit: Erc7710Permit) -> Refusal | None:
+        """Refuse a context in another spelling than the canonical one, a broken chain, and somebody else's money."""
+        try:
+            found = delegation.decode(permit.context)
+        except RemoteProtocolError as error:
+            return Refusal(Reason.INVALID_PAYLOAD, f"payload.permissionContext: {error.text}")
+        if broken := delegation.broken_link(found):
+            return Refusal(Reason.INVALID_PAYLOAD, f"payload.permissionContext: {broken}")
+        if found[-1].delegator != permit.payer:
+            return Refusal(Reason.INVALID_PAYLOAD, "payload.delegator is not who delegates in payload.permissionContext")
+        return None
 
     def window(self, permit: Erc7710Permit, offer: Offer, now: Seconds) -> Refusal | None:
         """Refuse a delegation that we would not go on redeeming for long enough; it has no window of its own."""
@@ -79,20 +100,21 @@ class Erc7710:
         return None
 
     def plan(self, permit: Erc7710Permit, offer: Offer, by: SignedBy) -> tuple[Read[Any], ...]:
-        """Simulate the redemption as the account that will send it, with the gas that it will have."""
+        """Simulate the redemption as the account that will send it: with the gas it will have, and with what it brings."""
         (call,) = self.calls(permit, offer)
         return (
             CodeAt(permit.asset),
             CodeAt(permit.manager),
             BalanceOf(permit.asset, permit.payer),
             Simulate(call.to, call.data, offer.facilitator, call.gas),
+            SimulatePayment(call.to, call.data, offer.facilitator or _NOBODY, permit.asset, permit.pay_to, permit.amount),
         )
 
     def judge(
         self, permit: Erc7710Permit, offer: Offer, by: SignedBy, facts: Facts, reads: tuple[Read[Any], ...]
     ) -> Refusal | None:
-        """Refuse what is no contract, a poor delegator, and a redemption that fails."""
-        asset, manager, balance, simulated = (facts.of(read) for read in reads)
+        """Refuse what is no contract, a poor delegator, a redemption that fails, and one that pays nothing."""
+        asset, manager, balance, simulated, paid = (facts.of(read) for read in reads)
         if not asset:
             return Refusal(Reason.NOT_A_CONTRACT, "the asset's address has no code")
         if not manager:
@@ -101,6 +123,8 @@ class Erc7710:
             return Refusal(Reason.INSUFFICIENT_FUNDS, "the delegator's balance is below the amount")
         if not simulated.ok:
             return Refusal(Reason.SIMULATION_FAILED, "the delegation manager refuses this redemption")
+        if not paid.ok:
+            return Refusal(Reason.SIMULATION_FAILED, "this redemption does not bring the payee the amount")
         return None
 
     def calls(self, permit: Erc7710Permit, offer: Offer) -> tuple[Call, ...]:

@@ -2,9 +2,11 @@
 
 Permit2 keeps one bit for each nonce of an owner and logs nothing; the proxy logs ``Settled()`` without saying what.  So no
 log names the permit.  A transaction of ours is known by what we signed: it makes one call, this permit's, and if that did
-not revert then Permit2 executed this permit and no other.  A stranger's is taken for a proof only when it, too, is nothing
-but this payment's call to the proxy: a contract's bundle may hold several payments that look alike, one of which failed,
-and the transfer would be counted twice.  The price: a payment that somebody executes through a contract is not recognised.
+not revert then Permit2 executed this permit and no other.  A stranger's is taken for a proof when it, too, is nothing but
+this payment's call to the proxy, or a bundle by Multicall3 that shows it: one in which this call must succeed, or one of
+nothing but payments, of which as many were made as look alike.  Else one transfer might be counted for two permits, as of
+two in a bundle one may have failed.  What another contract executed is not recognised, but a used nonce with such a transfer
+beside it is never called unpaid (``Closing.UNCLEAR``): it stays open, for people to look at.
 
 ``upto`` differs in its witness, which names the one account that may settle, and in the call, which says how much.
 """
@@ -34,6 +36,7 @@ from x402core.reads import (
 )
 from x402core.values import Address, Hash32, Seconds, chain_id
 
+from .multicall import MULTICALL3, Pattern, unfold
 from .scheme import UPTO, Call, Closing, moved, window
 from .sponsorship import plan_sponsor, refuse_sponsor, refuse_sponsor_late, refuse_unready
 from .wallets import SignedBy, Wallets, deployment, plan_signature, refuse_signature, signed_by
@@ -47,6 +50,7 @@ _PERMIT: Final = "((address,uint256),uint256,uint256)"
 _EXACT: Final = f"{_PERMIT},address,(address,uint256),bytes"
 _UPTO: Final = f"{_PERMIT},uint256,address,(address,address,uint256),bytes"
 _GAS: Final = 300_000  # what official settlers allow; with real USDC the deployed proxy takes 122k, 153k with a token permit
+_MOST_TRACED: Final = 32  # what a TransferTrace lists at most: of a full one nobody knows what is older
 _Words = tuple[bytes | None, ...]
 
 
@@ -64,6 +68,10 @@ class _Permit2:
     """The contract that a permit must name as its spender."""
     _settle: ClassVar[str]
     """Argument types of the proxy's ``settle``; ``settleWithPermit`` takes the token's permit before them."""
+    _free: ClassVar[tuple[int, ...]]
+    """The words of ``_head`` that two payments may differ in and yet log the same; word 2 is the nonce."""
+    _logs: ClassVar[bool] = True
+    """Whether the contract's logs tell its transfers from any other."""
 
     # ------------------------------------------------------------------------------------------ what differs
 
@@ -242,14 +250,16 @@ class _Permit2:
         Meant for a transaction known to be this permit's call: no log names it.  Not "right after", as some tokens log a new
         allowance after a transfer; but since the proxy's last word, so that no settlement of another payment is counted.
         """
-        transferred = False
+        return receipt.ok and self._times(permit, offer, receipt) > 0
+
+    def _times(self, permit: Permit2Permit, offer: Offer, receipt: TxReceipt) -> int:
+        times, transferred = 0, False
         for log in receipt.logs:
             if log.address == self.proxy and log.topics in ((SETTLED,), (SETTLED_WITH_PERMIT,)):
-                if transferred:
-                    return receipt.ok
+                times, transferred = times + transferred, False
             else:
                 transferred = transferred or moved(log, offer, permit.payer)
-        return False
+        return times
 
     def closing(self, permit: Permit2Permit, offer: Offer, since: int) -> tuple[Read[Any], ...]:
         """Ask Permit2 whether the nonce is used, and for the transactions that may have used it for this payment."""
@@ -265,17 +275,19 @@ class _Permit2:
     ) -> tuple[Closing, TxReceipt | None]:
         """Take a used nonce for paid only with the transaction that did it; without one, wait for the deadline, then give up.
 
-        A nonce that was invalidated, or spent on something else, pays nobody here.  Where our own transaction failed, another
-        is sent only if the payer has what the first one lacked: each failure costs us gas.
+        Not while one may have done it, or may be hidden behind newer ones.  A nonce that was invalidated, or spent on something
+        else, pays nobody here.  Where our own transaction failed, another is sent only if the payer has what it lacked.
         """
         bits = facts.of(NonceBitmap(permit.payer, permit.nonce >> 8))
         dead = facts.time > permit.deadline
         if bits >> (permit.nonce & 0xFF) & 1:
             traces = next(value for read, value in facts.answers.items() if isinstance(read, TransferTrace))
             assert isinstance(traces, tuple)
-            for traced in traces:
-                if self._executes(permit, offer, traced) and self.paid(permit, offer, traced.receipt):
-                    return Closing.USED, traced.receipt
+            told = [self._tell(permit, offer, traced) for traced in traces]
+            if Closing.USED in told:
+                return Closing.USED, traces[told.index(Closing.USED)].receipt
+            if Closing.UNCLEAR in told or len(traces) >= _MOST_TRACED:
+                return Closing.UNCLEAR, None
         elif mined is not None and not dead and self._could_pay(permit, offer, facts):
             return Closing.UNUSED_RETRY, None
         return (Closing.UNUSED_FINAL if dead else Closing.UNUSED_YET), None
@@ -285,22 +297,29 @@ class _Permit2:
         sponsored = isinstance(permit.sponsor, SponsoredPermit)
         return facts.of(BalanceOf(permit.asset, permit.payer)) >= offer.amount and (allowed or sponsored)
 
-    def _executes(self, permit: Permit2Permit, offer: Offer, traced: Traced) -> bool:
-        """Say whether a transaction is this payment's settlement and nothing else, whoever sent it, sponsored or not.
+    def _tell(self, permit: Permit2Permit, offer: Offer, traced: Traced) -> Closing | None:
+        """Say whether a transaction executed this payment (USED), may have (UNCLEAR), or has not (None)."""
+        if not self.paid(permit, offer, traced.receipt):
+            return None
+        if self._executes(permit, offer, traced):
+            return Closing.USED
+        if not self._logs or traced.to in (permit.asset, PERMIT2, EXACT_PROXY, UPTO_PROXY):  # which do one thing each
+            return None
+        bundle, pattern = unfold(traced) or (), self._pattern(permit, offer)
+        ours = [call.must for call in bundle if call.to == self.proxy and pattern.fits(call.data)]
+        only = bool(bundle) and all(call.to == self.proxy for call in bundle)
+        if only and not ours:
+            return None
+        known = any(ours) or (only and self._times(permit, offer, traced.receipt) == pattern.alike(bundle))
+        return Closing.USED if known and self._sender(offer) in (None, MULTICALL3) else Closing.UNCLEAR  # who may call upto's
 
-        By the words calldata begins with, as contracts read them; the validity may be another: who signs two permits with one
-        nonce for one payee has signed one payment.  What comes behind, the signature and a suffix, does not matter.
-        """
-        if traced.to != self.proxy:
-            return False
-        skipped = {
-            abi.selector(f"settle({self._settle})"): 0,
-            abi.selector(f"settleWithPermit({_TOKEN_PERMIT},{self._settle})"): 5,
-        }.get(traced.data[:4])
-        if skipped is None:
-            return False
-        body, wanted = traced.data[4 + 32 * skipped :], self._head(permit, offer)
-        return all(word in (None, body[32 * at : 32 * at + 32]) for at, word in enumerate(wanted))
+    def _executes(self, permit: Permit2Permit, offer: Offer, traced: Traced) -> bool:
+        """Say whether a transaction is this settlement and nothing else; two permits of one nonce and payee are one payment."""
+        return traced.to == self.proxy and self._pattern(permit, offer).fits(traced.data)
+
+    def _pattern(self, permit: Permit2Permit, offer: Offer) -> Pattern:
+        functions = {f"settle({self._settle})": 0, f"settleWithPermit({_TOKEN_PERMIT},{self._settle})": 5}
+        return Pattern(functions, self._head(permit, offer), self._free)
 
 
 class Permit2Exact(_Permit2):
@@ -309,6 +328,7 @@ class Permit2Exact(_Permit2):
     scheme: ClassVar[str] = "exact"
     proxy: ClassVar[Address] = EXACT_PROXY
     _settle: ClassVar[str] = _EXACT
+    _free: ClassVar[tuple[int, ...]] = (2,)
 
     def digest(self, permit: Permit2Permit, offer: Offer) -> bytes:
         """Return the EIP-712 digest of the ``PermitWitnessTransferFrom``."""
@@ -332,6 +352,7 @@ class Permit2Upto(_Permit2):
     scheme: ClassVar[str] = UPTO
     proxy: ClassVar[Address] = UPTO_PROXY
     _settle: ClassVar[str] = _UPTO
+    _free: ClassVar[tuple[int, ...]] = (1, 2, 7)  # nor does a log say the ceiling, or who settled
 
     def digest(self, permit: Permit2Permit, offer: Offer) -> bytes:
         """Return the EIP-712 digest of the ``PermitWitnessTransferFrom``, whose witness names the facilitator."""

@@ -51,6 +51,7 @@ class Closing(Enum):
     UNUSED_FINAL = "unused_final"  # not executed, and it can no longer be
     UNUSED_YET = "unused_yet"  # not executed, but it still could be
     UNUSED_ALLOWED = "unused_allowed"  # the permit is dead, but an allowance lets what we sent still move the money
+    UNCLEAR = "unclear"  # spent, and the money may have moved where it cannot be told whose it was: neither paid nor unpaid
     UNUSED_RETRY = "unused_retry"  # not executed, and nothing of ours can execute it any more: send again
 
 

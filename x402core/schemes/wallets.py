@@ -43,17 +43,21 @@ class SignedBy(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Wallets:
-    """Which contract wallets may pay: any that is deployed, and those that an allowed factory would make.
+    """Which contract wallets may pay: any that is deployed, those that an allowed factory would make, delegators of managers.
 
-    ``factories`` is empty by default, because whoever settles pays for deploying (x402.md 2.0).
+    ``factories`` is empty by default, because whoever settles pays for deploying (x402.md 2.0).  ``managers``, the delegation
+    managers (ERC-7710) that are believed to hold a delegator's account to what he signed, is too: then nobody pays that way.
     """
 
     contracts: bool = True
     factories: frozenset[Address] = field(default_factory=frozenset)
+    managers: frozenset[Address] = field(default_factory=frozenset)
 
     def __post_init__(self) -> None:
         if self.factories and not self.contracts:
             raise LocalProtocolError("allows wallets to be deployed, but no wallets", field="factories")
+        if self.managers and not self.contracts:
+            raise LocalProtocolError("allows wallets to delegate, but no wallets", field="managers")
 
 
 DEPLOYED: Final = Wallets()

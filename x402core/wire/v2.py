@@ -19,7 +19,8 @@ from x402core.events import Challenge, Dialect, Erc7710Permit, Offer, Payment, P
 from x402core.evm.address import checksum
 from x402core.values import parse_address, parse_amount, parse_hash32, parse_network
 
-from . import identifier
+from . import builder_code, identifier
+from .extensions import merge
 from .headers import decode_header, encode_header
 from .json import Fields, Json, Writable, dumps
 from .payloads import decode_payload, encode_payload
@@ -137,13 +138,19 @@ def read_context(fields: Fields) -> tuple[Resource | None, Mapping[str, Json]]:
     return _read_resource(fields), _read_extensions(fields)
 
 
-def encode_note(payment: Payment) -> bytes:
-    """Return what a payment says besides its permit, to tell a facilitator later: its resource and its extensions.
+def encode_note(resource: Resource, advertised: Mapping[str, Json], payment: Payment) -> bytes:
+    """Return what a facilitator is told later of a payment besides its permit: what is sold, and what is said of it.
 
-    All but its identifier, which makes it tellable from a copy (x402.md 3.5): that is between the payer and us.
+    By the seller, whose word a facilitator takes it for and lists under its payee (x402.md 3.3): ``resource`` and the
+    ``advertised`` extensions are its own.  Of the payer's nothing goes further but the service codes it may add to any payment
+    (x402.md 3.7, 3.10).  Its sponsorship is a part of the permit; its identifier, which makes a payment tellable from a copy
+    (x402.md 3.5), stays between the payer and us.
     """
-    kept = {key: value for key, value in payment.extensions.items() if key != identifier.KEY}
-    return dumps(context_document(payment.resource, kept))
+    services = builder_code.presented(payment.extensions).services
+    told = {key: value for key, value in advertised.items() if key != identifier.KEY}
+    if services:
+        told = merge(told, {builder_code.KEY: {"info": {"s": list(services)}}})
+    return dumps(context_document(resource, told))
 
 
 def _resource(resource: Resource) -> _Object:

@@ -18,12 +18,9 @@ from x402bind.clients.httpx import outcome_of
 from x402bind.compat.x402_mock.clients import Http402Client
 from x402core.commands import OutcomeKind
 from x402core.errors import Reason
-from x402core.events import Method
 from x402core.evm.abi import encode_call
 from x402core.evm.digests import PERMIT2
-from x402core.schemes import SCHEMES
 from x402core.values import Address
-from x402core.wire.permit_token3 import DIRECT
 
 from .stand import CHAIN, MINTER, PRICE, Buyer, Sepolia, on_devnet, stand
 
@@ -38,13 +35,6 @@ COMPONENT: dict[str, Any] = {
     "token_decimals": 6,
     "metadata": {"methods": ["permit2"]},
 }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def scheme_of_its_own() -> Iterator[None]:
-    """The core learns the scheme where it is used, and other tests count what it knows."""
-    yield
-    SCHEMES.pop((DIRECT, Method.PERMIT2, "eip155"), None)
 
 
 @pytest.fixture(scope="module")

@@ -15,10 +15,11 @@ default) it mines at once whatever is ready.  ``mine`` takes the best ready tran
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from threading import RLock
+from types import MappingProxyType
 from typing import Final
 
 from x402core.evm import rlp
@@ -137,10 +138,12 @@ class Chain:
 
     # ------------------------------------------------------------ calling
 
-    def call(self, message: Message, block: Block | None = None) -> Outcome:
-        """Run a message on the state after ``block`` (default: the next block's state) and undo it."""
+    def call(
+        self, message: Message, block: Block | None = None, codes: Mapping[Address, bytes] = MappingProxyType({})
+    ) -> Outcome:
+        """Run a message on the state after ``block`` (default: the next block's state), accounts having ``codes``; undo it."""
         with self._lock:
-            return self.state(block).call(self._context(block), message)
+            return self.state(block).call(self._context(block), message, codes)
 
     def estimate(self, message: Message, block: Block | None = None) -> int:
         """Return the least gas with which a message succeeds.  Raises: RpcError when it does not."""

@@ -12,7 +12,7 @@ from .errors import INVALID_PARAMS, RpcError
 from .estimate import failure
 from .incoming import read
 from .params import Params
-from .requests import find_block, log_filter, message, state_block
+from .requests import find_block, log_filter, message, overrides, state_block
 from .views import block_view, data, log_views, number, receipt_view, transaction_view
 from .vm import GAS_LIMIT
 
@@ -90,8 +90,8 @@ def _transaction_count(chain: Chain, params: Params) -> object:
 
 
 def _call(chain: Chain, params: Params) -> object:
-    params.end(2)  # state overrides are not supported: better refused than ignored
-    outcome = chain.call(message(params), state_block(chain, params.block(1)))
+    params.end(3)
+    outcome = chain.call(message(params), state_block(chain, params.block(1)), overrides(params, 2))
     if not outcome.success:
         raise failure(outcome)
     return data(outcome.output)

@@ -15,7 +15,7 @@ from .errors import INVALID_PARAMS, RpcError
 from .params import BlockTag, Params, block_tag, quantity
 from .vm import GAS_LIMIT, Log, Message
 
-__all__ = ["LogFilter", "find_block", "log_filter", "message", "state_block"]
+__all__ = ["LogFilter", "find_block", "log_filter", "message", "overrides", "state_block"]
 
 _NOBODY = Address("0x" + 40 * "0")
 _SAFE_DEPTH = 32
@@ -52,6 +52,20 @@ def message(params: Params, i: int = 0) -> Message:
         return _message(fields)
     except RemoteProtocolError as error:
         raise RpcError(f"invalid argument {i} (transaction{error.pointer}): {error.text}", INVALID_PARAMS) from None
+
+
+def overrides(params: Params, i: int) -> dict[Address, bytes]:
+    """Return the codes that accounts are lent for a call; nothing else of them can be overridden.  Raises: RpcError."""
+    codes: dict[Address, bytes] = {}
+    for account, given in (params.mapping(i, "overrides") if params.has(i) else {}).items():
+        try:
+            address = parse_address(account, "/" + account)
+            if not isinstance(given, dict) or given.keys() != {"code"}:
+                raise RemoteProtocolError("code, and nothing else, can be overridden", pointer="/" + account)
+            codes[address] = parse_hex(given["code"], f"/{account}/code", most=1 << 20)
+        except RemoteProtocolError as error:
+            raise RpcError(f"invalid argument {i} (overrides{error.pointer}): {error.text}", INVALID_PARAMS) from None
+    return codes
 
 
 def _message(fields: Mapping[str, object]) -> Message:

@@ -13,8 +13,10 @@ What pyrevm (0.3.7, revm 8) does not do, and what we make of it:
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
+from types import MappingProxyType
 from typing import Any, Final
 
 from x402core.evm.keccak import keccak
@@ -152,14 +154,15 @@ class Vm:
         self._settle(self._depth)
         return outcome
 
-    def call(self, block: BlockContext, message: Message) -> Outcome:
-        """Run a message and undo all it did.
+    def call(self, block: BlockContext, message: Message, codes: Mapping[Address, bytes] = MappingProxyType({})) -> Outcome:
+        """Run a message, accounts having ``codes`` in place of their own, and undo all it did.
 
         A sender with code is treated as if it had none, as nodes do for eth_call; a call back into it finds no code.
         """
-        code = self.code(message.sender)
-        if code:
-            self.set_code(message.sender, b"")
+        lent = {**codes, message.sender: b""}
+        own = {account: code for account in lent if (code := self.code(account)) != lent[account]}
+        for account in own:
+            self.set_code(account, lent[account])
         checkpoint = self._evm.snapshot()
         try:
             return self._run(block, message)
@@ -167,8 +170,8 @@ class Vm:
             self._settle(self._depth + 1)
             self._evm.revert(checkpoint)
             self._settle(self._depth)
-            if code:
-                self.set_code(message.sender, code)
+            for account, code in own.items():
+                self.set_code(account, code)
 
     def _settle(self, depth: int) -> None:
         """Close checkpoints that pyrevm left open; 1,024 of them would end in "call too deep"."""

@@ -16,7 +16,6 @@ import httpx
 from x402bind.chain.transports import AsyncHttp
 from x402bind.clients.httpx import AsyncPaymentTransport, _Call, _trail
 from x402bind.clients.purse import Purse
-from x402bind.compat.x402_mock.adapters.evm import permit2
 from x402bind.drive import adispatch, arun
 from x402core.commands import SendTokenRequest
 from x402core.errors import Reason, Refusal, RemoteProtocolError
@@ -53,8 +52,6 @@ class MockExchange(ClientExchange):
             malformed = ClientInput.OFFER_MALFORMED, Refusal(error.reason, str(error))
             return found if found[0] is ClientInput.PAYMENT_REQUIRED else malformed
         chosen = choose(self.policy, challenge) if challenge.offers else None
-        if isinstance(chosen, Offer) and chosen.scheme == permit_token3.DIRECT:
-            permit2.register()
         return found if chosen is None else self._better(found, challenge, chosen)
 
     def _better(

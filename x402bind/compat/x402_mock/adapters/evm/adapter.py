@@ -38,9 +38,8 @@ from x402core.registry import KNOWN, Asset, Registry
 from x402core.schemes import of
 from x402core.schemes.judge import Checked, Verified, check
 from x402core.values import Address, Hash32, Network, Seconds, local, parse_address, seconds
-from x402core.wire.permit_token3 import DIRECT
 
-from . import constants, methods, permit2
+from . import constants, methods
 from .schemas import EVMPaymentComponent, EVMTransactionConfirmation, EVMVerificationResult
 
 __all__ = ["EVMAdapter"]
@@ -184,8 +183,6 @@ class EVMAdapter(AdapterFactory):
         asset = self.registry.asset(offer.network, offer.asset)
         if asset is None or (asset.name, asset.version) != (offer.name, offer.version):
             raise LocalProtocolError("a permit is signed for a token we know, under its own name and version", field="token")
-        if offer.scheme == DIRECT:
-            permit2.register()
         scheme, payer = of(offer), self.signer.address
         needs = scheme.needs(offer, payer)
         facts = await self._read(ReadChain(offer.network, needs)) if needs else None

@@ -36,7 +36,6 @@ from x402core.values import Address, Amount, Network, chain_id, local, parse_add
 from x402core.wire import permit_token, permit_token3
 from x402core.wire.json import loads
 
-from . import permit2
 from .schemas import EVMPaymentComponent, EVMTransactionConfirmation, EVMVerificationResult, PermitTypes
 
 __all__ = [
@@ -156,7 +155,6 @@ def offers_of(
         registry=registry,
     )
     if not two:
-        permit2.register()
         direct = replace(first, dialect=Dialect.PERMIT_TOKEN, scheme=permit_token3.DIRECT, spender=account)
         return (replace(direct, settle=SettleMode.BACKGROUND),)
     later = replace(first, method=Method.EIP3009, spender=None)

@@ -16,14 +16,14 @@ from x402core.evm.address import checksum
 from x402core.evm.digests import PERMIT2
 from x402core.evm.eip712 import typed_data_digest
 from x402core.reads import Allowance, BalanceOf, CodeAt, NonceBitmap, Read, Simulate, Traced, TransferTrace, TxReceipt
-from x402core.schemes import SCHEMES
-from x402core.schemes.permit2 import Permit2Exact
-from x402core.schemes.scheme import Call, moved
-from x402core.schemes.wallets import SignedBy, Wallets
 from x402core.values import Address, Hash32, Seconds, chain_id
 from x402core.wire.permit_token3 import DIRECT
 
-__all__ = ["Permit2Direct", "register", "spender_of"]
+from .permit2 import Permit2Exact
+from .scheme import Call, moved
+from .wallets import SignedBy, Wallets
+
+__all__ = ["Permit2Direct", "spender_of"]
 
 _CALL: Final = "permitTransferFrom(((address,uint256),uint256,uint256),(address,uint256),address,bytes)"
 _GAS: Final = 300_000
@@ -46,6 +46,7 @@ class Permit2Direct(Permit2Exact):
 
     scheme: ClassVar[str] = DIRECT
     proxy: ClassVar[Address] = PERMIT2
+    _logs: ClassVar[bool] = False  # and nobody but the spender can execute one
 
     def typed_data(self, permit: Permit2Permit, offer: Offer) -> Mapping[str, object]:
         """Return the typed data a wallet shows."""
@@ -131,9 +132,3 @@ class Permit2Direct(Permit2Exact):
         """Say whether a transaction is this payment's own call: compared whole, but for a suffix."""
         (call,) = self.calls(permit, offer)
         return traced.to == PERMIT2 and traced.data.startswith(call.data)
-
-
-def register() -> None:
-    """Make the scheme known to the core, where it is used: payments by it can be judged, settled and signed from then on."""
-    known = Permit2Direct()
-    SCHEMES.setdefault((known.scheme, known.method, known.namespace), known)
