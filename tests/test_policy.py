@@ -38,3 +38,16 @@ def test_a_ceiling_is_offered_by_permit2_for_a_token_that_has_ways_of_its_own() 
 def test_a_price_is_offered_by_the_token_s_own_way() -> None:
     made = offers("$0.01", NETWORK, PAYEE, dialects=(Dialect.V2,))
     assert [offer.method for offer in made] == [Method.EIP3009]
+
+
+@pytest.mark.parametrize(
+    "typed", ["0x9965507D1a55bcC2695C58ba16FB37d819B0A5dc", "0x9965507D1a55bcC2695C58ba16FB37d819B0A4DC"], ids=["digit", "case"]
+)
+def test_a_mistyped_payee_is_refused(typed: str) -> None:
+    """EIP-55: what somebody configured in mixed case has to be right; without case there is nothing to check it by."""
+    right = "0x9965507D1a55bcC2695C58ba16FB37d819B0A4dc"
+    for fine in (right, right.lower(), "0x" + right[2:].upper()):
+        offers("$0.01", "base-sepolia", fine)
+    with pytest.raises(LocalProtocolError, match="EIP-55") as error:
+        offers("$0.01", "base-sepolia", typed)
+    assert error.value.field == "pay_to"

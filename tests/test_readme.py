@@ -158,6 +158,7 @@ def test_the_readmes_commands_sell_and_buy() -> None:
     """As they stand, but on ports that are free, and on a devnet."""
     payer, payee, settler = dev_accounts()[1], dev_accounts()[2], DEV_KEYS[0]
     lines = [line.partition(" #")[0].rstrip(" &") for line in COMMANDS["commands"].code.strip().splitlines()]
+    lines = [line for line in lines if not line.startswith("sleep")]
     assert [line.split()[1] for line in lines] == ["facilitator", "serve", "pay"]
     with Devnet() as devnet, ExitStack() as started:
         dollar = token.place(devnet.chain)

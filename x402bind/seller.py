@@ -20,6 +20,7 @@ from x402core.access import KeyRing
 from x402core.commands import Command, ReportRefundDue
 from x402core.errors import LocalProtocolError
 from x402core.events import Dialect, Method, Offer, Resource, SettleMode
+from x402core.evm.address import own_address
 from x402core.machines.answers import LEASE_MARGIN
 from x402core.machines.machine import Machine, Steps, steps, translate
 from x402core.machines.remote import RemotePolicy
@@ -30,7 +31,7 @@ from x402core.money import Price
 from x402core.policy import DIALECTS, SignInTerms, Terms, TokenTerms, offers
 from x402core.registry import KNOWN, Registry
 from x402core.schemes.wallets import Wallets
-from x402core.values import Address, Amount, Millis, Network, Seconds, local, parse_address, parse_origin
+from x402core.values import Address, Amount, Millis, Network, Seconds, local, parse_origin
 from x402core.wire import sponsoring
 from x402core.wire.json import Json
 from x402core.wire.v2 import EXACT, UPTO
@@ -127,8 +128,8 @@ class Seller:
         self.most_open = None if most_open is None else Amount(most_open)
         self.methods = None if methods is None else tuple(methods)
         self.wallets = Wallets(
-            factories=frozenset(local(parse_address, each, "factories") for each in factories),
-            managers=frozenset(local(parse_address, each, "managers") for each in managers),
+            factories=frozenset(own_address(each, "factories") for each in factories),
+            managers=frozenset(own_address(each, "managers") for each in managers),
         )
         self.identifier_required = identifier_required
         self.attester = Attester(attest, timeout, clock)
@@ -183,7 +184,7 @@ class Seller:
             raise LocalProtocolError("the facilitator settles: it takes no key of yours", field="key")
         elif pay_to is None:
             raise LocalProtocolError("who is paid? the facilitator only settles", field="pay_to")
-        if pay_to is not None and int(local(parse_address, pay_to, "pay_to"), 16) == 0:
+        if pay_to is not None and int(own_address(pay_to, "pay_to"), 16) == 0:
             raise LocalProtocolError("the zero address cannot be a payee", field="pay_to")
 
     @property
@@ -245,7 +246,7 @@ class Seller:
         if unknown := [network for network in networks if network not in self.networks]:
             raise LocalProtocolError(f"a price is for {unknown[0]}, which this seller is not set up for", field="prices")
         pay_to = self.pay_to if option.pay_to is None else option.pay_to
-        if int(local(parse_address, pay_to, "pay_to"), 16) == 0:
+        if int(own_address(pay_to, "pay_to"), 16) == 0:
             raise LocalProtocolError("the zero address cannot be a payee", field="pay_to")
         return tuple(
             offer for network in networks for offer in self._offers(option.price, network, option.scheme or scheme, pay_to)

@@ -15,11 +15,12 @@ from urllib.parse import quote
 from .access import KeyRing
 from .errors import LocalProtocolError, Reason, Refusal
 from .events import Challenge, Dialect, Method, Offer, Resource, SettleMode
+from .evm.address import own_address
 from .money import Price, atomic, format_amount
 from .registry import KNOWN, Asset, Registry
 from .schemes.scheme import UPTO
 from .schemes.wallets import DEPLOYED, Wallets
-from .values import Address, Amount, Millis, Network, Origin, Seconds, local, parse_address, parse_origin
+from .values import Address, Amount, Millis, Network, Origin, Seconds, local, parse_origin
 from .wire import builder_code
 from .wire.json import Json
 
@@ -91,7 +92,7 @@ class PayerPolicy:
         if not networks:
             raise LocalProtocolError("name at least one network, such as 'eip155:84532'", field="networks")
         policy = cls(
-            payees=None if payees is None else frozenset(local(parse_address, p, "payees") for p in payees),
+            payees=None if payees is None else frozenset(own_address(p, "payees") for p in payees),
             origins=None if origins is None else frozenset(local(parse_origin, o, "origins") for o in origins),
             registry=registry,
         )
@@ -309,7 +310,7 @@ def offers(
         network=asset.network,
         asset=asset.address,
         amount=amount,
-        pay_to=local(parse_address, pay_to, "pay_to"),
+        pay_to=own_address(pay_to, "pay_to"),
         timeout=Seconds(timeout),
         name=asset.name,
         version=asset.version,
@@ -317,10 +318,10 @@ def offers(
         symbol=asset.code.upper(),
         settle=settle,
         scheme=scheme,
-        facilitator=None if facilitator is None else local(parse_address, facilitator, "facilitator"),
+        facilitator=None if facilitator is None else own_address(facilitator, "facilitator"),
     )
     wanted = None if methods is None else tuple(_method(each) for each in methods)
-    submitter = None if spender is None else local(parse_address, spender, "spender")
+    submitter = None if spender is None else own_address(spender, "spender")
     made = tuple(
         _spoken(base, dialect, method, submitter)
         for dialect in dialects

@@ -25,6 +25,7 @@ from x402bind.translate.verify import verify_table
 from x402core.commands import AdmitPayer, AwaitSettlement, Command, Respond, SettlePayment
 from x402core.errors import LocalProtocolError, Reply
 from x402core.events import FacilitatorRequest
+from x402core.evm.address import own_address
 from x402core.machines.facilitator import FacilitatorExchange
 from x402core.machines.machine import Trace, steps, translate
 from x402core.machines.settlement import SettlementPolicy
@@ -87,10 +88,10 @@ class Facilitator:
         self.terms = FacilitatorTerms(
             accounts=dict.fromkeys(self.endpoints, self.signer.address),
             assets=None if allowed is None else frozenset((asset.network, asset.address) for asset in allowed),
-            payees=None if payees is None else frozenset(local(parse_address, each, "payees") for each in payees),
+            payees=None if payees is None else frozenset(own_address(each, "payees") for each in payees),
             wallets=Wallets(
-                factories=frozenset(local(parse_address, each, "factories") for each in factories),
-                managers=frozenset(local(parse_address, each, "managers") for each in managers),
+                factories=frozenset(own_address(each, "factories") for each in factories),
+                managers=frozenset(own_address(each, "managers") for each in managers),
             ),
             code=code,
             service=service,

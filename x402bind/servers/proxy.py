@@ -24,6 +24,8 @@ _HOP: Final = frozenset(
     + b"transfer-encoding upgrade".split()
 )
 _MONEY: Final = frozenset((b"payment-signature", b"x-payment", b"sign-in-with-x"))
+_SAID: Final = frozenset((b"payment-response", b"x-payment-response", b"payment-required"))
+"""What is said of money is ours to say: a service behind that sells by itself would be heard instead of us."""
 _OURS: Final = re.compile(rb"x[-_]402[-_]", re.IGNORECASE)  # CGI and WSGI make one of "-" and "_"
 _UP: Final = re.compile(rb"(?:/|\\|%2f|%5c)(?:\.|%2e){1,2}(?=/|\\|%2f|%5c|$)", re.IGNORECASE)
 """A dot segment, however it is written: it could leave the upstream's own path."""
@@ -80,7 +82,7 @@ class Proxy:
         except self._httpx.HTTPError:
             return await _plain(send, 502, b"The service behind did not answer.\n")
         try:
-            kept = _kept(response.headers.raw)
+            kept = [(name, value) for name, value in _kept(response.headers.raw) if name.lower() not in _SAID]
             await send({"type": "http.response.start", "status": response.status_code, "headers": kept})
             async for chunk in response.aiter_raw():
                 await send({"type": "http.response.body", "body": chunk, "more_body": True})

@@ -5,12 +5,12 @@ from __future__ import annotations
 from functools import lru_cache
 
 from x402core.errors import LocalProtocolError
-from x402core.values import Address
+from x402core.values import Address, local, parse_address
 
 from . import rlp
 from .keccak import keccak
 
-__all__ = ["address_bytes", "checksum", "create_address", "public_key_address"]
+__all__ = ["address_bytes", "checksum", "create_address", "own_address", "public_key_address"]
 
 
 @lru_cache(maxsize=4096)
@@ -19,6 +19,18 @@ def checksum(address: Address) -> str:
     digits = address[2:]
     mask = keccak(digits.encode()).hex()
     return "0x" + "".join([c.upper() if m >= "8" else c for c, m in zip(digits, mask, strict=False)])
+
+
+def own_address(value: object, field: str) -> Address:
+    """Check an address that somebody configured: in mixed case its checksum has to be right, or a digit was mistyped.
+
+    Raises: LocalProtocolError naming ``field``.  Source: EIP-55.  What a peer sends is compared by value, whatever its case.
+    """
+    address = local(parse_address, value, field)
+    digits = str(value)[2:]
+    if digits not in (digits.lower(), digits.upper()) and checksum(address) != f"0x{digits}":
+        raise LocalProtocolError("its EIP-55 checksum is wrong: look for a mistyped digit", field=field)
+    return address
 
 
 def address_bytes(address: Address) -> bytes:
