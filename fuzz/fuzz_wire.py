@@ -116,7 +116,7 @@ def _first_payment(data: bytes) -> Any:
 
 
 def _request(permit: Any, offer: Offer, **extensions: Any) -> bytes:
-    note = v2.encode_note(Payment(permit, resource=Resource("https://a.example/b"), extensions=extensions))
+    note = v2.encode_note(Resource("https://a.example/b"), extensions, Payment(permit, extensions=extensions))
     return facilitator.encode_request(permit, offer, note)
 
 

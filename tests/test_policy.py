@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
+from x402core.errors import LocalProtocolError
 from x402core.events import Challenge, Dialect, Method, Offer
 from x402core.policy import PayerPolicy, choose, offers
 from x402core.registry import KNOWN

@@ -75,6 +75,10 @@ class Listing:
     extensions: Mapping[str, Json] = field(default_factory=lambda: MappingProxyType({}), repr=False)
     token_path: str = "/token"
 
+    def named(self, request: Any) -> str:
+        """Return the reference of a sale.  Raises: whatever the seller's function of the request raises."""
+        return self.reference if isinstance(self.reference, str) else self.reference(request)
+
     def __post_init__(self) -> None:
         if isinstance(self.tags, str) or not all(isinstance(tag, str) for tag in self.tags):
             raise LocalProtocolError("write a tuple of strings", field="tags")
@@ -91,9 +95,8 @@ class Paid(Payer):
     tags: tuple[str, ...] = ()
 
     @classmethod
-    def by(cls, payer: Payer, listing: Listing, request: Any) -> Paid:
+    def by(cls, payer: Payer, listing: Listing, reference: str) -> Paid:
         """Return a payer together with what the listing says of this request."""
-        reference = listing.reference if isinstance(listing.reference, str) else listing.reference(request)
         return cls(
             payer.payer, payer.amount, payer.asset, payer.network, payer.payment, payer.transaction, reference, listing.tags
         )

@@ -94,12 +94,13 @@ class Paywall:
         else:
             self._made = template
 
-    def page(self, terms: Terms, headers: Headers, reply: Reply) -> Reply:
+    def page(self, terms: Terms, headers: Headers, reply: Reply, method: str = "GET") -> Reply:
         """Return the reply as a page when it is a 402 and its request (``headers``) a browser's; else as it is.
 
+        Only for what the page can ask for again: a form that was posted would be lost, and something else be paid for.
         A request that brings a payment is a script's, the page's own among them: it is told in JSON what became of it.
         """
-        if reply.status != 402 or not browsing(headers):
+        if reply.status != 402 or method not in ("GET", "HEAD") or not browsing(headers):
             return reply
         try:
             data = described(terms, reply, self._brand, int(self._clock()))

@@ -33,13 +33,14 @@ from asgiref.sync import async_to_sync, iscoroutinefunction, markcoroutinefuncti
 from django.conf import settings  # type: ignore[import-untyped]
 from django.core import checks  # type: ignore[import-untyped]
 from django.http import HttpResponse  # type: ignore[import-untyped]
+from django.http.request import RawPostDataException  # type: ignore[import-untyped]
 from django.urls import get_resolver  # type: ignore[import-untyped]
 from django.utils.cache import patch_cache_control, patch_vary_headers  # type: ignore[import-untyped]
 from django.utils.module_loading import import_string  # type: ignore[import-untyped]
 
 from x402bind.pricing import Listing, Pricing, Shelf
 from x402bind.seller import Seller
-from x402core.errors import LocalProtocolError, Reply
+from x402core.errors import LocalProtocolError, Reason, Reply, problem
 from x402core.events import Headers, Payer
 from x402core.wire import http
 from x402core.wire.overrides import SETTLEMENT_OVERRIDES
@@ -284,7 +285,11 @@ def _asked(request: Any, path: str) -> Incoming:
         said = request.META.get("CONTENT_LENGTH") or "0"
         if said.isdecimal() and len(said) < 20 and int(said) > most:
             raise BodyRefused(http.too_large(most))
-        body: bytes = request.body
+        try:
+            body: bytes = request.body
+        except RawPostDataException:
+            said = "The body was read before it was paid for: put our middleware first."
+            raise BodyRefused(problem(400, said, reason=Reason.INVALID_PAYLOAD)) from None
         if len(body) > most:
             raise BodyRefused(http.too_large(most))
         return body

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from x402bind.pricing import Listing, Pricing
 from x402bind.seller import Seller
-from x402core.errors import LocalProtocolError, Reply
+from x402core.errors import LocalProtocolError, Reason, Reply, problem
 from x402core.events import Headers, Payer
 from x402core.wire import http
 
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 __all__ = ["Payments"]
 
 V = TypeVar("V", bound=Callable[..., Any])
+_BODY: Final = "x402.body"
 _METHODS: Final = ("dispatch_request", "get", "post", "put", "patch", "delete", "head", "options", "trace")
 
 
@@ -77,6 +78,7 @@ class Payments:
         if self.app is not None:
             raise LocalProtocolError("these payments have their application: make others for another", field="app")
         self.app = app
+        app.wsgi_app = functools.partial(_buffered, app.wsgi_app, self.counter.body_most)
         app.before_request(self.check)
         if self.seller.ring is not None:
             app.add_url_rule(self.token_path, "x402_token", self._token, methods=["POST"], provide_automatic_options=False)
@@ -172,13 +174,28 @@ def _response(app: Any, run: Callable[[], Any]) -> Any:
     return app.make_response(made)
 
 
+def _buffered(app: Any, most: int, environ: Any, start_response: Any) -> Any:
+    """Read the body of a request that brings a payment before anything else may: its permit is bound to it."""
+    if any(name in environ for name in ("HTTP_PAYMENT_SIGNATURE", "HTTP_X_PAYMENT")):
+        try:
+            environ[_BODY] = read_body(environ, most)
+        except BodyRefused as refused:
+            environ[_BODY] = refused
+    return app(environ, start_response)
+
+
 def _asked(request: Any, path: str) -> Incoming:
-    """Return Flask's request as sales know it; a body that something has begun to read is Flask's to give."""
+    """Return Flask's request as sales know it; a body that something has begun to read is Flask's to give, if it can be had."""
 
     def read(most: int) -> bytes:
-        if "stream" not in vars(request):
+        found = request.environ.get(_BODY)
+        if isinstance(found, BodyRefused):
+            raise found
+        if found is None and "stream" not in vars(request):
             return read_body(request.environ, most)
-        body: bytes = request.get_data()
+        body: bytes = request.get_data() if found is None else found
+        if not body and request.content_length:
+            raise BodyRefused(problem(400, "The body was read before it was paid for.", reason=Reason.INVALID_PAYLOAD))
         if len(body) > most:
             raise BodyRefused(http.too_large(most))
         return body

@@ -21,7 +21,7 @@ __all__ = ["PricedPaths", "folded"]
 
 _MOST: Final = 4096  # paths whose answer is remembered: a free one then passes at the cost of one look-up
 _PATTERN: Final = re.compile(r"[?#{}<>*]")
-_ODD: Final = re.compile(r"\\|//|/\.\.?(?:/|$)")
+_ODD: Final = re.compile(r"\\|//|/\.\.?(?:/|$)|;|\.(?:/|$)")
 _EDGES: Final = "/ " + "".join(map(chr, [*range(0x20), 0x7F, 0x85, 0x2028, 0x2029]))
 
 
@@ -31,6 +31,8 @@ def folded(path: str) -> str:
     if _ODD.search(path):
         parts: list[str] = []
         for part in path.replace("\\", "/").split("/"):
+            if part not in (".", ".."):  # parameters, which servlets take off, and dots at the end, which Windows does
+                part = part.partition(";")[0].rstrip(".")
             if part == "..":
                 del parts[-1:]
             elif part not in ("", "."):

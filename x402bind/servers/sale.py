@@ -56,10 +56,10 @@ class Counter:
         }
         object.__setattr__(self, "table", table)
 
-    def shown(self, reply: Reply, terms: Terms, headers: Headers) -> Reply:
-        """Return a reply as its reader wants it: a browser is shown a page in place of a 402's JSON."""
+    def shown(self, reply: Reply, terms: Terms, headers: Headers, method: str) -> Reply:
+        """Return a reply as its reader wants it: a browser that navigates is shown a page in place of a 402's JSON."""
         page = self.paywall is not None and reply.status == 402
-        return self.paywall.page(terms, headers, reply) if page and self.paywall is not None else reply
+        return self.paywall.page(terms, headers, reply, method) if page and self.paywall is not None else reply
 
 
 class _ClientGone(BaseException):
@@ -94,6 +94,7 @@ class Sale:
         self.inside, self.request_of = inside, request_of
         self.handler: HeldApp | None = None
         self.shelf: Shelf | None = None
+        self.reference: str | None = None
         self.gone = False
         self.left: anyio.Event | None = None  # made when somebody waits for it
         self.body: bytes | None = None
@@ -107,6 +108,7 @@ class Sale:
             if self.body is None:
                 return
         self.shelf = shelf
+        self.reference = shelf.listing.named(self._request()) if paying else None  # before the money moves: it may raise
         prices = shelf.compute(self._request()) if shelf.computed else None
         terms = shelf.terms(path, await prices if inspect.isawaitable(prices) else prices)
         digest = hashlib.sha256(self.body).digest() if paying and self.body is not None else b""
@@ -156,7 +158,7 @@ class Sale:
             return await self.handler.release(final.add_headers)
         broken = self.handler is not None and not self.handler.ready and final.reply.status == 500
         if not (broken and self.inside and not http.carries_receipt(final.reply.headers)):
-            await send_reply(self.send, self.counter.shown(final.reply, terms, _headers(self.scope)))
+            await send_reply(self.send, self.counter.shown(final.reply, terms, _headers(self.scope), self.scope["method"]))
         return None
 
     async def _perform(self, command: Command[Any]) -> Any:
@@ -173,7 +175,8 @@ class Sale:
         """Run the application until its response can be judged: whole if it is to be held, begun if not."""
         payer: Payer | None = command.payer
         if payer is not None and self.shelf is not None:
-            payer = Paid.by(payer, self.shelf.listing, self._request())
+            listing = self.shelf.listing
+            payer = Paid.by(payer, listing, listing.named(self._request()) if self.reference is None else self.reference)
         self.scope["x402"] = payer
         if extensions := self.scope.get("extensions"):  # no other way to send a response than the two messages held here
             self.scope["extensions"] = {k: v for k, v in extensions.items() if not k.startswith("http.response.")}

@@ -120,6 +120,7 @@ class SyncSale(Generic[R]):
         self._leaf = adispatch(counter.table)
         self._asked = Asked(incoming.method, incoming.path, incoming.query, incoming.headers)
         self._shelf: Shelf | None = None
+        self._reference: str | None = None
         self._served: Served[R] | None = None
         self._error: Exception | None = None
         self._holding: Future[None] | None = None
@@ -135,6 +136,7 @@ class SyncSale(Generic[R]):
             return self._write(refused.reply)
         self._asked = Asked(asked.method, asked.path, asked.query, asked.headers, body)
         self._shelf = shelf
+        self._reference = shelf.listing.named(self._request) if paying else None  # before the money moves: it may raise
         terms = shelf.terms(asked.path, self._computed(shelf))
         head = RequestHead(asked.method, asked.target, asked.headers, hashlib.sha256(body).digest() if paying else b"")
         return self._drive(self.counter.seller.server_exchange(terms), head, terms)
@@ -188,7 +190,7 @@ class SyncSale(Generic[R]):
             if not http.carries_receipt(final.reply.headers):
                 raise self._error  # for the framework, as if we were not here
             _log.error("what was paid for was not served", exc_info=self._error)  # but whoever has paid is to know it
-        return self._write(self.counter.shown(final.reply, terms, self.incoming.headers))
+        return self._write(self.counter.shown(final.reply, terms, self.incoming.headers, self.incoming.method))
 
     def _perform(self, command: Command[Any]) -> Any:
         if isinstance(command, InvokeHandler):
@@ -206,7 +208,8 @@ class SyncSale(Generic[R]):
             self._holding = self.background.begin(self.counter.seller.hold_claim, payer.payment, command.owner)
         try:
             if payer is not None and self._shelf is not None:
-                payer = Paid.by(payer, self._shelf.listing, self._request)
+                listing = self._shelf.listing
+                payer = Paid.by(payer, listing, listing.named(self._request) if self._reference is None else self._reference)
             self._served = self._serve(payer, command.hold)
         except Exception as error:
             self._error = error

@@ -390,7 +390,8 @@ class ServerExchange(Machine[ServerState, ServerInput]):
 
     def _token_payer(self, claims: TokenClaims) -> Payer:
         ways = [offer for offer in self.terms.offers if offer.dialect is Dialect.PERMIT_TOKEN]
-        bought = [offer for offer in ways if f"/{offer.network}/{offer.asset}/" in claims.payment]
+        bought = [offer for offer in ways if claims.payment.startswith(f"{offer.method}/{offer.network}/{offer.asset}/")]
+        bought = bought or [offer for offer in ways if claims.payment.startswith(f"{offer.method}/{offer.network}/")]
         offer = (bought or ways)[0]
         return Payer(claims.payer, offer.amount, offer.asset, claims.network, claims.payment)
 

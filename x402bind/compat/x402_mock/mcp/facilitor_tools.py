@@ -61,6 +61,8 @@ class FacilitorTools:
         Within the caps that were configured, the method preferred here is chosen.  The permit is worth money: give it to that
         server's token endpoint only.
         """
+        if self.origins is not None and self.hub.payees is None:  # of a component alone nobody knows whose it is
+            return {"error": "payments go to named origins only: use source_request, or have payees named too"}
         try:
             permit = await self.hub.signature(list_components)
         except (LocalProtocolError, RemoteProtocolError, X402MockError, RpcError) as error:

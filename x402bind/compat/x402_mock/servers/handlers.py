@@ -47,6 +47,8 @@ def _times(authorization: str) -> dict[str, Any]:
         claims = json.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
     except (ValueError, binascii.Error):
         return {}  # paid in another way than by a token
+    if not isinstance(claims, dict):
+        return {}
     return {name: claims[name] for name in ("exp", "iat", "nonce") if name in claims}
 
 

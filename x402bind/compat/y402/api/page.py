@@ -52,11 +52,11 @@ class Page:
         except LocalProtocolError as error:
             raise MisconfigurationError(error.message, field="paywall_config") from None
 
-    def page(self, terms: Terms, headers: Headers, reply: Reply) -> Reply:
+    def page(self, terms: Terms, headers: Headers, reply: Reply, method: str = "GET") -> Reply:
         """Return a 402 with the networks' names, and as a page where a browser asked."""
         reply = Reply(reply.status, (*reply.headers, *self._headers), reply.body)
         if self._html is None:
-            return self._paywall.page(terms, headers, reply)
+            return self._paywall.page(terms, headers, reply, method)
         if not browsing(headers):
             return reply
         kept = tuple((name, value) for name, value in reply.headers if name.lower() not in _OWN)

@@ -25,6 +25,7 @@ from x402bind.ledger.contract import Ledger
 from x402bind.seller import Seller
 from x402bind.servers.held import App, Receive, Scope, Send
 from x402bind.servers.lifespan import live, unproved
+from x402bind.servers.marks import SOLD, Mark, mark_of
 from x402bind.servers.sale import Sale
 from x402bind.servers.starlette import Found, walk
 from x402core.errors import LocalProtocolError
@@ -134,7 +135,7 @@ class Gate:
             if id(each.route) not in self._routes:
                 sold.setdefault(id(each.route), (each.route, []))[1].append(self._priced(each, self.seller))
         for key, (route, endpoints) in sold.items():
-            route.handle = _selling(route.handle, route.methods, endpoints)
+            route.handle = _selling(route.handle, route.methods, endpoints, mark_of(getattr(route, "endpoint", None)))
             self._routes[key] = route
 
     def _priced(self, found: Found, seller: Seller) -> Endpoint:
@@ -201,12 +202,16 @@ class _Door:
 # ----------------------------------------------------------------------------------------------------------- one route
 
 
-def _selling(inner: App, methods: Any, endpoints: list[Endpoint]) -> App:
+def _selling(inner: App, methods: Any, endpoints: list[Endpoint], guard: Mark | None) -> App:
     """Return a route's application with the sale around it; a route that is included twice has two paths."""
 
     async def told(scope: Scope, receive: Receive, send: Send) -> None:
         scope.setdefault("state", {})["x402"] = state_of(scope["x402"])
-        await inner(scope, receive, send)
+        sold = SOLD.set(None if guard is None else guard.listing)
+        try:
+            await inner(scope, receive, send)
+        finally:
+            SOLD.reset(sold)
 
     async def handle(scope: Scope, receive: Receive, send: Send) -> None:
         if methods and scope["method"] not in methods:
