@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import shlex
 import signal
 import subprocess
 import threading
@@ -326,3 +327,33 @@ def test_play_money_is_preferred_and_every_network_is_there() -> None:
     assert networks.index("eip155:84532") < networks.index("eip155:8453")  # type: ignore[arg-type]
     euros = {cap.asset.code for cap in payer_policy("€1", ()).caps}
     assert euros == {"eurc"}
+
+
+# ------------------------------------------------------------------------------------------- what is said cannot be read
+
+
+@pytest.mark.parametrize("spoilt", ["2>/dev/full >/dev/null", "2>&- >/dev/null", "--json >/dev/full 2>/dev/null"])
+def test_money_that_left_is_never_an_exit_code_of_nothing_paid(ground: Ground, tmp_path: Path, spoilt: str) -> None:
+    """A script that tries again on 1 would pay twice."""
+    payer = ground.payer()
+    with Shop(ground, tmp_path) as shop:
+        line = f"{shlex.join([*COMMAND, 'pay', shop.paid, '--network', 'base-sepolia'])} {spoilt}"
+        environ = {**os.environ, "X402_PRIVATE_KEY": payer.key.hex()}
+        done = subprocess.run(["bash", "-c", line], env=environ, timeout=60, check=False)
+        assert (done.returncode, shop.earned) == (6, PRICE)
+
+
+def test_a_file_that_is_there_stays_when_nothing_is_bought(ground: Ground, tmp_path: Path, capfdbinary: Capture) -> None:
+    kept = tmp_path / "kept"
+    kept.write_text("precious")
+    with Shop(ground, tmp_path) as shop:
+        refused = pay(capfdbinary, shop.paid, "-o", str(kept), "--max", "$0.001", "--network", "base-sepolia", key=STRANGER)
+        assert refused.code == 4
+    gone = pay(capfdbinary, "http://127.0.0.1:9/a", "-o", str(kept), key=STRANGER)
+    assert (gone.code, kept.read_text()) == (1, "precious")
+
+
+def test_a_bare_number_is_no_price(capfdbinary: Capture) -> None:
+    done = pay(capfdbinary, "http://127.0.0.1:9/a", "--max", "10000", key=STRANGER)
+    assert done.code == 2
+    assert "does not say of what" in done.err

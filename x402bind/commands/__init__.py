@@ -10,7 +10,7 @@ import argparse
 import re
 from typing import Final, NoReturn, Protocol, TypeAlias
 
-__all__ = ["MISUSE", "Command", "Parser", "Subparsers", "commands", "redacted"]
+__all__ = ["MISUSE", "Command", "Parser", "Subparsers", "commands", "price", "redacted"]
 
 Subparsers: TypeAlias = "argparse._SubParsersAction[Parser]"
 """What ``add`` adds its parser to."""
@@ -51,3 +51,10 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Say what is wrong and exit with 2."""
         super().error(redacted(message))
+
+
+def price(text: str) -> str:
+    """Check that a price says of what: a bare number is dollars to one, and atomic units to another."""
+    if re.fullmatch(r"[0-9]+", text) is not None:
+        raise argparse.ArgumentTypeError(f"write '${text}', or '{text} USDC': a bare number does not say of what")
+    return text

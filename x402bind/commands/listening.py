@@ -33,9 +33,18 @@ _GRACE: Final = 30  # seconds that payments under way have to end once we are to
 
 def add_listening(parser: argparse.ArgumentParser, port: int) -> None:
     """Declare ``--host`` and ``--port``."""
-    parser.add_argument("--host", default=LOOPBACK, help="the address to listen on (default: %(default)s, this machine only)")
+    parser.add_argument(
+        "--host", type=_host, default=LOOPBACK, help="the address to listen on (default: %(default)s, this machine only)"
+    )
     parser.add_argument("--port", type=int, default=port, help="the port to listen on; 0 for any (default: %(default)s)")
     parser.add_argument("--ledger", metavar="URL", default="memory:", help="sqlite:FILE, or memory: (default), which forgets")
+
+
+def _host(text: str) -> str:
+    """Check an address to listen on: an empty one would be every interface there is."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("write an address, such as 127.0.0.1")
+    return text
 
 
 def check_listening(options: argparse.Namespace) -> None:

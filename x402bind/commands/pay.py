@@ -11,7 +11,7 @@ import re
 import sys
 from typing import TYPE_CHECKING, Final
 
-from . import MISUSE
+from . import MISUSE, price
 from .keys import KeySource, add_key, read_key
 
 if TYPE_CHECKING:
@@ -54,6 +54,7 @@ def add(subparsers: Subparsers) -> None:
     add_key(parser, whose="the account that pays")
     put(
         "--max",
+        type=price,
         metavar="PRICE",
         default=ASSUMED_MOST,
         help="the most to pay, such as '$0.05' or '0.05 USDC' (default: %(default)s)",

@@ -7,10 +7,10 @@ import json
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
-from typing import BinaryIO
+from typing import BinaryIO, TextIO
 
 import httpx
 
@@ -68,6 +68,11 @@ class _Purchase:
         if self.outcome is None or self.outcome.kind is OutcomeKind.FREE:
             self.outcome = outcome
 
+    @property
+    def paid(self) -> bool:
+        """True when money has moved."""
+        return self.outcome is not None and self.outcome.kind is OutcomeKind.PAID
+
     def exit(self) -> Exit:
         """Return the exit code: the money first, then the answer."""
         kind = None if self.outcome is None else self.outcome.kind
@@ -96,11 +101,9 @@ def buy(asked: Asked, purse: Purse) -> Exit:
     if asked.as_json:
         with _readers_gone(purchase):
             _write_document(purchase)
-    if purchase.trouble:
-        _say(purchase.trouble)
-    for line in _account(purchase):
-        _say(line)
-    return purchase.exit()
+    heard = _said([*([purchase.trouble] if purchase.trouble else []), *_account(purchase)])
+    code = purchase.exit()
+    return Exit.PAID_BUT_ERROR if code is Exit.BOUGHT and purchase.paid and not heard else code
 
 
 def _exchange(purchase: _Purchase, purse: Purse, sink: BinaryIO) -> None:
@@ -116,12 +119,12 @@ def _exchange(purchase: _Purchase, purse: Purse, sink: BinaryIO) -> None:
             last = outcome_of(response)
             if last is not None:
                 purchase.note(last)
-            if asked.head and not asked.as_json:
+            if asked.head and not asked.as_json and (asked.output is None or response.is_success):
                 sink.write(_head(response))
             for part in response.iter_raw():
                 if asked.as_json and asked.output is None:
                     purchase.body += part
-                else:
+                elif asked.output is None or response.is_success:  # what was refused takes nobody's file away
                     sink.write(part)
             sink.flush()
     except PaymentError as error:
@@ -138,12 +141,21 @@ def _exchange(purchase: _Purchase, purse: Purse, sink: BinaryIO) -> None:
 
 @contextmanager
 def _readers_gone(purchase: _Purchase) -> Iterator[None]:
-    """Note that the output was closed; Python itself would complain once more at its end."""
+    """Note that the output was closed, or cannot be written: whatever was paid is paid."""
     try:
         yield
     except BrokenPipeError:
         purchase.trouble = "nobody reads the output any more"
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _give_up(sys.stdout)
+    except OSError as error:
+        purchase.trouble = f"the output cannot be written: {error.strerror}"
+        _give_up(sys.stdout)
+
+
+def _give_up(stream: TextIO | None) -> None:
+    """Write to it no more: Python itself would complain once more at its end, with an exit code of its own."""
+    if stream is not None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _broke(error: BaseException | None) -> str:
@@ -171,6 +183,8 @@ class _Unwritable(Exception):
 def _sink(path: str | None) -> Iterator[BinaryIO]:
     """Open what the body is written to; a file that is there is emptied only by what is written to it."""
     if path is None:
+        if sys.stdout is None:
+            raise _Unwritable("there is no standard output, so nothing was asked for")
         yield sys.stdout.buffer
         return
     try:
@@ -178,17 +192,47 @@ def _sink(path: str | None) -> Iterator[BinaryIO]:
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or error
         raise _Unwritable(f"cannot write to the output, so nothing was asked for: {why}") from None
-    with file:
-        yield file
-        if file.seekable():
-            file.truncate()
+    sink = _Late(file)
+    try:
+        yield sink  # type: ignore[misc]
+    finally:
+        with suppress(OSError):  # said already, when it was written
+            sink.close()
+
+
+class _Late:
+    """A file that keeps what is in it until something else is written to it."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self._begun = file, False
+
+    def write(self, part: bytes) -> None:
+        self._begun = self._begun or bool(part)
+        self._file.write(part)
+
+    def flush(self) -> None:
+        self._file.flush()
+
+    def close(self) -> None:
+        try:
+            if self._begun and self._file.seekable():
+                self._file.truncate()
+        finally:
+            self._file.close()
 
 
 # ------------------------------------------------------------------------------------------------------- what is said
 
 
-def _say(line: str) -> None:
-    sys.stderr.write(f"x402: {line}\n")
+def _said(lines: list[str]) -> bool:
+    """Write lines to standard error; False when nobody can read them there."""
+    try:
+        sys.stderr.write("".join([f"x402: {line}\n" for line in lines]))
+        sys.stderr.flush()
+    except (OSError, AttributeError):  # without a standard error there is no stream at all
+        _give_up(sys.stderr)
+        return False
+    return True
 
 
 def _account(purchase: _Purchase) -> Iterator[str]:

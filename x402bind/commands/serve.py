@@ -12,7 +12,7 @@ from x402core.errors import LocalProtocolError
 from x402core.registry import KNOWN, Asset, Registry
 from x402core.values import Network, local, parse_address
 
-from . import MISUSE, Subparsers
+from . import MISUSE, Subparsers, price
 from .keys import add_key, read_key
 from .listening import LOOPBACK, add_listening, check_listening, forgets, listen, misuse, naming, nodes_of
 from .words import shown
@@ -31,7 +31,7 @@ def add(subparsers: Subparsers) -> None:
         description="Sell every path of a service (or of an echo) at one price, to x402 v2 and v1 clients.",
     )
     put = parser.add_argument
-    put("--price", required=True, metavar="PRICE", help="what a request costs, such as '$0.01'")
+    put("--price", type=price, required=True, metavar="PRICE", help="what a request costs, such as '$0.01'")
     put("--network", action="append", required=True, metavar="NAME", help="a network to be paid on; repeat it for others")
     put("--pay-to", metavar="ADDRESS", help="who is paid (default, with --key: that account)")
     put(
