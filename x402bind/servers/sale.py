@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import logging
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
+from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qs, quote
 
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
     from x402bind.paywall import Paywall
 
 __all__ = ["Counter", "Sale"]
+
+_log: Final = logging.getLogger("x402bind.asgi")
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +115,8 @@ class Sale:
         self.reference = shelf.listing.named(self._request()) if paying else None  # before the money moves: it may raise
         prices = shelf.compute(self._request()) if shelf.computed else None
         terms = shelf.terms(path, await prices if inspect.isawaitable(prices) else prices)
+        if not self.counter.seller.settler.works:
+            _idle()
         digest = hashlib.sha256(self.body).digest() if paying and self.body is not None else b""
         head = RequestHead(self.scope["method"], _target(self.scope), headers, digest)
         await self._drive(self.counter.seller.server_exchange(terms), head, terms)
@@ -232,6 +238,12 @@ class Sale:
                 return None
             if not message.get("more_body", False):
                 return bytes(body)
+
+
+@cache
+def _idle() -> None:
+    """Say once that whoever pays will be turned away."""
+    _log.error("a price is asked, but nothing can be settled: hand the lifespan of the outermost application through")
 
 
 _nothing: Final[Callable[[], None]] = lambda: None  # noqa: E731
