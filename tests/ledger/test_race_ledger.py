@@ -206,7 +206,7 @@ def test_processes_on_one_file(path: str) -> None:
     children = [context.Process(target=_child, args=(path, f"p{n}", start, out)) for n in range(PROCESSES)]
     for child in children:
         child.start()
-    results = [out.get(timeout=240) for _ in children]
+    results = [out.get(timeout=60) for _ in children]
     assert not [result for result in results if isinstance(result, BaseException)]
     for child in children:
         child.join()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -58,6 +59,14 @@ class Losing:
                 self.lose -= 1
                 raise requests.ConnectionError("the answer was lost")
         return response
+
+
+@pytest.fixture(autouse=True)
+def main_module() -> Iterator[None]:
+    """Give the process its main module back: Streamlit puts its script there, which no spawned process could import."""
+    main = sys.modules["__main__"]
+    yield
+    sys.modules["__main__"] = main
 
 
 def page() -> None:
