@@ -252,15 +252,15 @@ class Worker(ABC):
                 await self._woken.wait()
 
     async def _tidy_up(self) -> None:
-        """Forget what is long over, now and every hour."""
+        """Forget what is long over, every hour; not at once: a server that forks does so when it has just started."""
         while True:
+            await anyio.sleep(_TIDY)
             try:
                 pruned = await self._call(self.ledger.prune, Millis(self.clock() - self.keep * 1000))
                 if pruned:
                     _log.info("forgot %d payments that ended more than %d seconds ago", pruned, self.keep)
             except Exception as error:  # noqa: BLE001 - a ledger that is down must not end the worker
                 _log.warning("cannot tidy up the journal: %s", type(error).__name__)
-            await anyio.sleep(_TIDY)
 
     async def _work(self, key: str, job: _Job, begun: Settle | None) -> None:
         """Drive one settlement, new or journaled, to its end, or until its lease is lost or we are stopped."""
