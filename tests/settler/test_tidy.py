@@ -23,7 +23,9 @@ def bench(ground: Ground, tmp_path: Path) -> Bench:
     return Bench(ground, tmp_path)
 
 
-def test_what_is_long_over_is_forgotten_and_the_rest_is_not(bench: Bench) -> None:
+def test_what_is_long_over_is_forgotten_and_the_rest_is_not(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker, "_TIDY", 0.02)
+
     async def main() -> None:
         proof, ledger = bench.proof(), bench.ledger()
         async with bench.settling() as settler:
