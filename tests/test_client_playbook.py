@@ -53,6 +53,7 @@ rows = Rows(ClientExchange)
 TOKEN_ONLY = Terms((TOKEN_OFFER,), RESOURCE, TOKEN_TERMS)
 NONCE = Facts(1000, Seconds(0), {PermitNonce(USDC, PAYER): 4})
 K, R = OutcomeKind, Reason
+LATER = ("Retry-After", "1")
 
 
 def client(policy: PayerPolicy = POLICY) -> ClientExchange:
@@ -286,7 +287,7 @@ def test_a_paid_request_whose_handler_failed_is_paid(play: Play) -> None:
 def test_asked_to_wait_the_same_permit_is_presented_again(play: Play) -> None:
     book = paying(play)
     first = book.last
-    book.answer(response(409)).expect(WakeAt, at=NOW + 1000).at(Millis(NOW + 1000)).answer(None).expect(SendRequest)
+    book.answer(response(409, LATER)).expect(WakeAt, at=NOW + 1000).at(Millis(NOW + 1000)).answer(None).expect(SendRequest)
     assert book.last == first
     book.answer(response(503, receipt_header(False, reason="settlement_pending"))).expect(WakeAt, at=NOW + 3000)
     book.tick(2000).answer(None).expect(SendRequest)
@@ -298,24 +299,30 @@ def test_asked_to_wait_the_same_permit_is_presented_again(play: Play) -> None:
 def test_patience_ends(play: Play) -> None:
     book = paying(play)
     for _ in range(POLICY.resend):
-        book.answer(response(503)).woken().expect(SendRequest)
-    book.answer(response(503)).end(Deliver, kind=K.UNKNOWN, exposed_until=NOW // 1000 + 300)
+        book.answer(response(503, LATER)).woken().expect(SendRequest)
+    book.answer(response(503, LATER)).end(Deliver, kind=K.UNKNOWN, exposed_until=NOW // 1000 + 300)
 
 
 @transcript
 def test_an_expired_permit_is_not_presented_again(play: Play) -> None:
-    paying(play).tick(300_000).answer(response(503)).end(Deliver, kind=K.UNKNOWN)
+    paying(play).tick(300_000).answer(response(503, LATER)).end(Deliver, kind=K.UNKNOWN)
 
 
 @transcript
 def test_the_caller_leaves_while_waiting(play: Play) -> None:
-    paying(play).answer(response(409)).expect(WakeAt).cancel().end(Deliver, kind=K.UNKNOWN, amount=10_000)
+    paying(play).answer(response(409, LATER)).expect(WakeAt).cancel().end(Deliver, kind=K.UNKNOWN, amount=10_000)
 
 
 @transcript
 def test_a_pause_that_breaks_is_over(play: Play) -> None:
-    book = paying(play).answer(response(409)).expect(WakeAt).fail().expect(SendRequest)
+    book = paying(play).answer(response(409, LATER)).expect(WakeAt).fail().expect(SendRequest)
     book.answer(response(200, receipt_header())).end(Deliver, kind=K.PAID)
+
+
+@transcript
+def test_a_handler_in_trouble_is_not_asked_again(play: Play) -> None:
+    """Only a server that says when asks for the same permit once more: else each presentation would run the handler."""
+    paying(play).answer(response(503)).end(Deliver, kind=K.UNKNOWN, exposed_until=NOW // 1000 + 300)
 
 
 @pytest.mark.parametrize("status", [200, 500])

@@ -53,6 +53,13 @@ def test_paid_once_and_served_once(terms: Terms) -> None:
     conserved(world)
 
 
+def test_a_handler_that_answers_503_runs_once_and_is_not_paid() -> None:
+    world = World(TERMS_V2, status=503)
+    assert world.pay().kind is OutcomeKind.UNKNOWN, "the payer cannot know that its permit was let go"
+    assert (world.earned, world.runs) == (0, 1)
+    conserved(world)
+
+
 def test_paid_with_a_token_and_settled_in_the_background() -> None:
     world = World(TOKEN_ONLY)
     outcome = world.pay()

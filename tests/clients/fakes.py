@@ -21,13 +21,16 @@ from x402bind.chain.signers import PrivateKeySigner
 from x402bind.chain.transports import AsyncHttp, SyncHttp
 from x402bind.clients.httpx import AsyncPaymentTransport, PaymentTransport
 from x402bind.clients.purse import Purse
-from x402core.errors import Reply
+from x402core.errors import Reason, Reply, problem
 from x402core.events import Challenge, Dialect, Headers, Offer, Permit, Receipt, Resource, Token
 from x402core.policy import PayerPolicy, offers
 from x402core.schemes.judge import Checked, check
 from x402core.values import Network, Seconds
 from x402core.wire import http, permit_token, v2
 from x402core.wire.headers import find_all
+
+BUSY = problem(503, "wait", reason=Reason.UNAVAILABLE, headers=(("Retry-After", "1"),))
+"""A server in trouble that asks to be asked again."""
 
 T = TypeVar("T")
 KEY = "0x" + "11" * 32

@@ -22,6 +22,7 @@ import httpx
 import pytest
 
 from tests.clients.fakes import (
+    BUSY,
     KEY,
     NETWORK,
     PRICE,
@@ -55,7 +56,7 @@ from x402bind.clients.purse import MOST_BODY, Budget, Purse, TokenCache
 from x402bind.drive import adispatch, dispatch
 from x402bind.errors import PaymentDeclined, PaymentOutcomeUnknown
 from x402core.commands import ApprovePayment, Outcome, OutcomeKind, SignTypedData, StoreToken
-from x402core.errors import LocalProtocolError, Reason, Refusal, Reply, problem
+from x402core.errors import LocalProtocolError, Reason, Refusal, Reply
 from x402core.events import Dialect, Token
 from x402core.evm.secp256k1 import public_address
 from x402core.machines.machine import Cancel
@@ -460,9 +461,8 @@ def test_a_2xx_without_receipt_is_delivered_as_unknown(world: str) -> None:
 
 @every_world
 def test_the_same_permit_is_presented_again_when_asked_to_wait(world: str) -> None:
-    busy = problem(503, "wait", reason=Reason.UNAVAILABLE)
     seller = FakeSeller()
-    seller.script = lambda seen: busy if seen.paid and len(seller.seen) < 4 else None
+    seller.script = lambda seen: BUSY if seen.paid and len(seller.seen) < 4 else None
     policy = PayerPolicy.up_to("$0.05", NETWORK)
     quick = PayerPolicy(policy.caps, resend_after=Millis(1))
     (response,) = in_world(world, purse(policy=quick), seller.mock(), {"url": f"{SHOP}/v2"})
@@ -508,9 +508,8 @@ def test_a_402_too_big_to_hold_gives_way_to_the_payment(world: str) -> None:
 @every_world
 def test_nothing_is_pinned_while_somebody_thinks_or_waits(world: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """An approval may take minutes, a pause seconds: the connection is given back before, not after."""
-    busy = problem(503, "wait", reason=Reason.UNAVAILABLE)
     seller, bodies, free = FakeSeller(), list[Chunks](), list[bool]()
-    seller.script = lambda seen: busy if seen.paid and len(seller.seen) < 3 else None
+    seller.script = lambda seen: BUSY if seen.paid and len(seller.seen) < 3 else None
 
     def approve(_command: ApprovePayment) -> bool:
         free.append(bodies[-1].closed)
@@ -618,7 +617,6 @@ def test_a_packed_402_is_read(world: str, encoding: str) -> None:
 # ---------------------------------------------------------------------------------------------------------- two worlds
 
 
-BUSY = problem(503, "wait", reason=Reason.UNAVAILABLE)
 PATHS = ("/free", "/v2", "/token-priced", "/both", "/busy", "/token-priced-busy", "/broken")
 
 

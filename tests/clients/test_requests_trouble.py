@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import requests
 
-from tests.clients.fakes import NETWORK, PRICE, FakeSeller, Seen, ok, purse
+from tests.clients.fakes import BUSY, NETWORK, PRICE, FakeSeller, Seen, ok, purse
 from tests.clients.sessions import DECLINED, FREE, PAID, UNKNOWN, Recording, paying, told
 from tests.clients.wires import on_wire
 from x402bind.clients.purse import MOST_BODY, Budget
@@ -20,7 +20,7 @@ from x402bind.clients.requests import (
 )
 from x402bind.errors import PaymentOutcomeUnknown
 from x402core.commands import Outcome, OutcomeKind
-from x402core.errors import Reason, Reply, problem
+from x402core.errors import Reason, Reply
 from x402core.events import Dialect
 from x402core.policy import PayerPolicy
 from x402core.values import Millis
@@ -208,8 +208,7 @@ def test_a_2xx_without_receipt_is_delivered_as_unknown(shop: str, seller: FakeSe
 
 
 def test_the_same_permit_is_presented_again_when_asked_to_wait(shop: str, seller: FakeSeller) -> None:
-    busy = problem(503, "wait", reason=Reason.UNAVAILABLE)
-    seller.script = lambda seen: busy if seen.paid and len(seller.seen) < 4 else None
+    seller.script = lambda seen: BUSY if seen.paid and len(seller.seen) < 4 else None
     quick = PayerPolicy(PayerPolicy.up_to("$0.05", NETWORK).caps, resend_after=Millis(1))
     with paying(purse(policy=quick)) as session:
         response = session.post(f"{shop}/v2", data=io.BytesIO(b"file"))

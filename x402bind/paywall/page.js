@@ -233,7 +233,8 @@
   const receiptOf = (response) => decoded(response.headers.get("PAYMENT-RESPONSE") || "");
 
   function waits(response) {  // ours is a 409 or a 503 that says when; a proxy's lost answer is as good as none
-    return [502, 503, 504].includes(response.status) || (response.status === 409 && response.headers.has("Retry-After"));
+    const lost = [502, 504].includes(response.status);
+    return lost || ([409, 503].includes(response.status) && response.headers.has("Retry-After"));
   }
 
   async function present(paying) {

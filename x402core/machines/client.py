@@ -320,7 +320,7 @@ class ClientExchange(Machine[ClientState, ClientInput]):
             return I.RESPONSE, Refusal(Reason.NETWORK_MISMATCH, "the receipt is for another payment than ours")
         if receipt is not None and receipt.success:  # whatever became of the handler: the money did move
             return I.RECEIPT_SUCCESS, receipt
-        if (receipt is not None and receipt.reason == Reason.SETTLEMENT_PENDING) or head.status in (409, 503):
+        if (receipt is not None and receipt.reason == Reason.SETTLEMENT_PENDING) or _says_when(head):
             return (I.ASKED_TO_WAIT if self._patient(now) else I.RESPONSE), receipt
         if receipt is not None and not receipt.success:
             return I.RECEIPT_FAILURE, Refusal(Reason.TRANSACTION_FAILED, receipt.reason[:200])
@@ -603,6 +603,11 @@ def _signature(signature: bytes) -> bytes | Refusal:
     except RemoteProtocolError as error:
         return Refusal(Reason.SIGNING_FAILED, f"the wallet's answer is no signature: {error.text}")
     return signature
+
+
+def _says_when(head: ResponseHead) -> bool:
+    """Say whether a server in trouble asks to be asked again; a handler's own 409 or 503 asks for nothing, and is the answer."""
+    return head.status in (409, 503) and any(name.lower() == "retry-after" for name, _ in head.headers)
 
 
 def _refusal(head: ResponseHead) -> Refusal | None:
