@@ -15,10 +15,10 @@ from .running import COMMAND, Done, checked
 
 
 class Serving:
-    """``x402 ARGUMENTS --port 0`` while the block runs; ``url`` is where it says that it is."""
+    """``x402 ARGUMENTS``, at any port unless they say which, while the block runs; ``url`` is where it says that it is."""
 
     def __init__(self, *arguments: str, secrets: tuple[str, ...] = (), cwd: Path | None = None, **environ: str) -> None:
-        self.arguments, self.secrets, self.cwd = (*arguments, "--port", "0"), secrets, cwd
+        self.arguments, self.secrets, self.cwd = (arguments[0], "--port", "0", *arguments[1:]), secrets, cwd
         self.environ = {**os.environ, **environ, "PYTHONUNBUFFERED": "1"}
         self.lines: dict[str, list[str]] = {"out": [], "err": []}
         self.done: Done | None = None

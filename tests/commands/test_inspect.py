@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import secrets
+import shlex
+import subprocess
 import time
 from dataclasses import replace
 from typing import Any
@@ -23,7 +26,7 @@ from x402core.wire import facilitator, permit_token, v2
 from x402core.wire.headers import encode_header
 from x402core.wire.json import dumps
 
-from .running import Done, Stand, run_apart, run_here
+from .running import COMMAND, Done, Stand, run_apart, run_here
 
 Capture = pytest.CaptureFixture[bytes]
 WALLET = PrivateKeySigner(b"\x07" * 32)
@@ -396,7 +399,47 @@ def test_a_url_that_asks_for_nothing_or_is_not_there(capfdbinary: Capture) -> No
         assert inspect(capfdbinary, stand.url).code == 1
 
 
+@pytest.mark.parametrize("seconds", ["0", "-1", "nan", "inf", "-inf"])
+@pytest.mark.parametrize("what", ["http://127.0.0.1:9/", "{}"])
+def test_a_timeout_that_is_none_is_misuse(seconds: str, what: str, capfdbinary: Capture) -> None:
+    done = inspect(capfdbinary, what, f"--timeout={seconds}")
+    assert (done.code, done.out, done.err) == (2, b"", "x402 inspect: timeout: write a number of seconds\n")
+
+
+# --------------------------------------------------------------------------------------------- nobody reads what is said
+
+
+@pytest.mark.parametrize("what", [(header(),), (header(), "--json"), ("{}",), ("{}", "--json")])
+def test_an_output_that_is_full_is_said(what: tuple[str, ...]) -> None:
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run([*COMMAND, "inspect", *what], stdout=full, stderr=subprocess.PIPE, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (3, b"x402 inspect: the output cannot be written: No space left on device\n")
+
+
+@pytest.mark.parametrize("arguments", [("inspect", "--help"), ("inspect", header())])
+def test_an_output_that_nobody_reads_is_no_traceback(arguments: tuple[str, ...]) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run([*COMMAND, *arguments], stdout=write, stderr=subprocess.PIPE, timeout=60, check=False)
+    os.close(write)
+    gone = (3, b"x402 inspect: nobody reads the output any more\n")
+    assert (done.returncode, done.stderr) == ((0, b"") if "--help" in arguments else gone)
+
+
+def test_one_line_of_it_is_enough_for_a_reader() -> None:
+    line = f"{shlex.join([*COMMAND, 'inspect', header()])} | head -1; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", line], capture_output=True, timeout=60, check=False)
+    assert done.stdout.startswith(b"PAYMENT-REQUIRED")
+    assert (done.returncode, b"Traceback" in done.stderr) in ((0, False), (3, False))
+
+
 def test_usdc_is_the_registrys() -> None:
     """The samples speak of the token the registry knows, or the warnings above would prove nothing."""
     assert V2_OFFER.asset == USDC
     assert isinstance(signed(V2_OFFER), Eip3009Permit)
+
+
+@pytest.mark.parametrize("command", ["demo", "serve", "pay", "facilitator", "inspect"])
+def test_every_help_says_what_the_exit_codes_mean(command: str, capfdbinary: Capture) -> None:
+    done = run_here(capfdbinary, command, "--help")
+    assert (done.code, b"exit codes:" in done.out) == (0, True)

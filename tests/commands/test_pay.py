@@ -8,6 +8,7 @@ import os
 import shlex
 import signal
 import subprocess
+import sys
 import threading
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler
@@ -357,3 +358,110 @@ def test_a_bare_number_is_no_price(capfdbinary: Capture) -> None:
     done = pay(capfdbinary, "http://127.0.0.1:9/a", "--max", "10000", key=STRANGER)
     assert done.code == 2
     assert "does not say of what" in done.err
+
+
+def test_a_document_is_printed_though_the_body_cannot_be_kept(capfdbinary: Capture) -> None:
+    with Stand(lambda *_: (200, {}, b"a body")) as stand:
+        done = pay(capfdbinary, stand.url, "--json", "-o", "/dev/full")
+    assert (done.code, json.loads(done.out)["exit"]) == (1, 1)
+    assert "No space left" in json.loads(done.out)["detail"]
+
+
+def test_nothing_is_bought_where_its_document_cannot_be_printed(shop: Shop, tmp_path: Path, payer: Payer) -> None:
+    line = f"{shlex.join([*COMMAND, 'pay', shop.paid, '--json', '-o', str(tmp_path / 'kept')])} >&-"
+    environ = {**os.environ, "X402_PRIVATE_KEY": payer.key.hex()}
+    done = subprocess.run(["bash", "-c", line], env=environ, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+    assert (done.returncode, shop.api.runs) == (1, 0)
+    assert "Traceback" not in done.stderr
+
+
+def test_a_document_says_the_exit_code_there_is(ground: Ground, tmp_path: Path) -> None:
+    payer = ground.payer()
+    with Shop(ground, tmp_path) as shop:
+        line = f"{shlex.join([*COMMAND, 'pay', shop.paid, '--network', 'base-sepolia', '--json'])} 2>/dev/full"
+        environ = {**os.environ, "X402_PRIVATE_KEY": payer.key.hex()}
+        done = subprocess.run(["bash", "-c", line], env=environ, stdout=subprocess.PIPE, timeout=60, check=False)
+    assert (done.returncode, json.loads(done.stdout)["exit"]) == (6, 6)
+
+
+# ----------------------------------------------------------------------------------------------- a payment of the caller's
+
+OWN = ("-H", "PAYMENT-SIGNATURE: abc")
+
+
+@pytest.mark.parametrize(("status", "head"), [(400, {}), (402, {}), (412, {}), (402, asking("$0.01"))])
+@pytest.mark.parametrize("own", [OWN, ("-H", "x-payment: abc")])
+def test_a_payment_header_of_the_callers_was_refused(
+    status: int, head: dict[str, str], own: tuple[str, str], capfdbinary: Capture
+) -> None:
+    """It is not called free, and nothing else is paid instead of it."""
+    with Stand(lambda *_: (status, head, b"no")) as stand:
+        done = pay(capfdbinary, stand.url, *own)
+        assert (done.code, "free" in done.err, "the payment header that you gave was refused" in done.err) == (4, False, True)
+        assert f"not paid; HTTP {status}" in done.err
+        assert len(stand.asked) == 1
+        told = json.loads(pay(capfdbinary, stand.url, *own, "--json").out)
+    assert (told["exit"], told["outcome"], told["cost"]) == (4, "declined", None)
+    assert told["detail"] == "the payment header that you gave was refused"
+
+
+def test_a_payment_header_of_the_callers_is_refused_by_a_shop(
+    ground: Ground, shop: Shop, payer: Payer, capfdbinary: Capture
+) -> None:
+    done = pay(capfdbinary, shop.paid, *OWN, key=payer.key.hex())
+    assert (done.code, "that you gave was refused" in done.err, ground.balance(payer.address)) == (4, True, FUNDS)
+
+
+@pytest.mark.parametrize("answer", [None, (500, {}, b""), (404, {}, b""), (400, {v2.PAYMENT_RESPONSE: "e30="}, b"")])
+def test_a_payment_header_of_the_callers_without_a_definite_answer_is_not_called_unpaid(
+    answer: tuple[int, dict[str, str], bytes] | None, capfdbinary: Capture
+) -> None:
+    with Stand(lambda *_: answer) as stand:
+        done = pay(capfdbinary, stand.url, *OWN)
+    assert (done.code, "UNKNOWN whether this was paid" in done.err) == (5, True)
+    assert "the payment header that you gave has left" in done.err
+
+
+def test_a_payment_header_of_the_callers_that_was_redirected_may_be_charged_for(capfdbinary: Capture) -> None:
+    def answer(request: BaseHTTPRequestHandler, _: bytes) -> tuple[int, dict[str, str], bytes]:
+        return (302, {"Location": "/there"}, b"") if request.path == "/thing" else (402, {}, b"")
+
+    with Stand(answer) as stand:
+        assert pay(capfdbinary, stand.url, *OWN).code == 5
+        assert pay(capfdbinary, stand.url, *OWN, "-L").code == 5
+
+
+def test_a_payment_header_of_the_callers_that_was_taken_or_never_left(capfdbinary: Capture) -> None:
+    with Stand(echo) as stand:
+        done = pay(capfdbinary, stand.url, *OWN)
+    assert (done.code, "free" in done.err, "that you gave went along" in done.err) == (0, False, True)
+    gone = pay(capfdbinary, stand.url, *OWN)
+    assert (gone.code, "UNKNOWN" in gone.err) == (1, False)
+
+
+# ------------------------------------------------------------------------------------------------------ what is missing
+
+
+@pytest.mark.parametrize(
+    ("missing", "arguments", "extra"),
+    [
+        ("httpx", ("pay", "http://127.0.0.1:9/", "--key", "env:K"), "httpx"),
+        ("anyio", ("pay", "http://127.0.0.1:9/", "--key", "env:K"), "httpx"),
+        ("httpx", ("inspect", "http://127.0.0.1:9/"), "httpx"),
+        *(
+            (
+                name,
+                ("serve", "--price", "$1", "--network", "base", "--pay-to", PAYEE, "--facilitator", "http://127.0.0.1:9"),
+                "demo",
+            )
+            for name in ("httpx", "anyio", "uvicorn")
+        ),
+        ("uvicorn", ("facilitator", "--rpc", "base=http://127.0.0.1:9", "--key", "env:K"), "demo"),
+    ],
+)
+def test_what_is_not_installed_is_said_in_a_line(missing: str, arguments: tuple[str, ...], extra: str) -> None:
+    code = f"import sys; sys.modules[{missing!r}] = None; from x402bind.cli import main; sys.exit(main({arguments!r}))"
+    environ = {**os.environ, "K": STRANGER}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environ, timeout=60, check=False)
+    said = f"x402 {arguments[0]}: {missing} is not installed: pip install 'x402core[{extra}]'\n"
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", said)

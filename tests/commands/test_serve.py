@@ -13,6 +13,8 @@ import pytest
 
 from tests.shop import FUNDS, PRICE, RELAYER, RELAYER_KEY, Ground, fresh, until
 from x402bind.chain.devnet.token import place
+from x402core.evm.address import checksum
+from x402core.values import Address
 
 from .plain_v1 import x_payment
 from .running import Done, run_apart, run_here
@@ -156,6 +158,55 @@ def test_a_token_that_cannot_be_sold_is_refused_with_what_to_do(ground: Ground) 
     assert (without.code, "--asset: not a token known here" in without.err, "give --rpc" in without.err) == (2, True, True)
     nobody = run_apart(*asked, NOTHING, *node, K=SETTLER)
     assert (nobody.code, "--asset: no token is at 0x" in nobody.err) == (2, True)
+
+
+# ------------------------------------------------------------------------------------------------- what is said at first
+
+
+def test_what_is_asked_is_said_a_line_a_network() -> None:
+    asked = ("serve", "--price", "$0.01", "--network", "base-sepolia", "--network", "base", "--pay-to", PAYEE, *REMOTE)
+    with Serving(*asked) as shop:
+        until(lambda: len(shop.lines["err"]) > 2)
+        said = [line for line in shop.lines["err"] if "a request on" in line]
+        assert len(shop.lines["out"]) == 1
+    assert said == [
+        f"x402 serve: $0.01 (USDC, 10000 atomic units) a request on {network}, paid to {checksum(Address(PAYEE))}\n"
+        for network in ("Base Sepolia (eip155:84532), play money", "Base (eip155:8453)")
+    ]
+
+
+def test_a_token_not_known_here_is_asked_in_its_own_units(ground: Ground) -> None:
+    assert ground.devnet is not None
+    place(ground.devnet.chain, "0x" + "e" * 40, name="Silver", version="1", symbol="SLV", decimals=18)
+    with self_settling(ground, PAYEE, "--asset", "0x" + "e" * 40) as shop:
+        until(lambda: f"$0.01 (SLV, {10**16} atomic units) a request on Base Sepolia" in shop.err)
+
+
+@pytest.mark.parametrize("host", ["::1", "[::1]"])
+def test_an_address_of_version_6_is_printed_as_a_url_has_it(ground: Ground, host: str) -> None:
+    with (
+        facilitator(ground, "--host", host) as settles,
+        Serving(*PRICED, "--pay-to", PAYEE, "--facilitator", settles.url, "--host", host) as shop,
+    ):
+        assert re.fullmatch(r"http://\[::1\]:[0-9]+", settles.url)
+        assert re.fullmatch(r"http://\[::1\]:[0-9]+", shop.url)
+        assert httpx.get(f"{settles.url}/health").status_code == 200
+        assert httpx.get(f"{shop.url}/x").status_code == 402
+
+
+def test_an_address_of_version_6_is_in_what_is_signed_for(ground: Ground) -> None:
+    with socket.create_server(("::1", 0), family=socket.AF_INET6) as taken:
+        port = str(taken.getsockname()[1])
+    with Serving(*PRICED, "--pay-to", PAYEE, *REMOTE, "--host", "[::1]", "--port", port) as shop:
+        url = f"http://[::1]:{port}/x"
+        assert shop.url + "/x" == url
+        assert httpx.get(url).json()["accepts"][0]["resource"] == url
+
+
+@pytest.mark.parametrize("host", ["", " ", "[]"])
+def test_a_host_that_is_none_is_refused(host: str, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    done = run_here(capfdbinary, *PRICED, "--pay-to", PAYEE, *REMOTE, "--host", host)
+    assert (done.code, "write an address" in done.err) == (2, True)
 
 
 # ------------------------------------------------------------------------------------------------------------- stopping

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import re
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.shop import FUNDS, PRICE, Ground, Payer, Wire, client, fresh
+from tests.shop import FUNDS, PRICE, Ground, Payer, Wire, client, fresh, until
 from x402bind.servers.proxy import Proxy
 from x402core.wire import v2
 
@@ -59,7 +60,8 @@ def upstream() -> Iterator[Upstream]:
                 self.send_response(200)
                 self.send_header("Content-Length", "100")
                 self.end_headers()
-                self.wfile.write(b"only this")
+                if "nothing" not in self.path:
+                    self.wfile.write(b"only this")
                 self.close_connection = True
                 return None
             if path == "/chunks":
@@ -218,6 +220,30 @@ def test_what_fails_costs_nothing(front: Front) -> None:
     assert front.earned == before
 
 
+@pytest.mark.parametrize("path", ["/broken", "/broken?nothing"])
+def test_what_was_paid_before_and_broke_off_is_said_to_be_owed(ground: Ground, path: str) -> None:
+    """Whether or not a byte of it had come: the money moved, and the seller has to know whose it was."""
+    payer, pay_to = ground.payer(), fresh().address
+    with upstream() as behind:
+        own = ("--pay-to", pay_to, "--rpc", ground.url, "--key", "env:SETTLER", "--proxy", behind.url, "--settle", "before")
+        with Serving(*PRICED, *own, secrets=(SETTLER,), SETTLER=SETTLER) as shop:
+            done = pay(shop.url + path, payer.key)
+            until(lambda: "broke off its answer" in shop.err)
+            (line,) = [line for line in shop.lines["err"] if "broke off its answer" in line]
+    assert (done.code, ground.balance(pay_to)) == (6, PRICE)
+    assert f"; {payer.address} had paid $0.01 (USDC, 10000 atomic units) for it, a refund is due: payment eip3009/" in line
+    assert re.search("transaction 0x[0-9a-f]{64}$", line)
+
+
+def test_what_broke_off_and_was_not_charged_is_not_said_to_be_owed(front: Front, shop_front: tuple[Serving, Any, str]) -> None:
+    shop = shop_front[0]
+    before = len(shop.err)
+    with front.buying() as (paying, _, _):
+        assert paying.get(f"{front.url}/broken").status_code == 500
+    until(lambda: "broke off its answer" in shop.err[before:])
+    assert "refund" not in shop.err[before:]
+
+
 def test_hostile_targets_reach_no_other_host_and_no_other_path(front: Front) -> None:
     """A request's target is the client's word: it is a path below ours or nothing."""
     for target in (b"@127.0.0.1:9/", b"http://127.0.0.1:9/", b":9/", b".evil.example/"):
@@ -262,11 +288,12 @@ def test_hostile_paths_are_refused_before_anything_is_sent(target: bytes) -> Non
 
 def test_a_service_that_is_down_costs_nothing(ground: Ground) -> None:
     payer, pay_to = ground.payer(), fresh().address
-    with socket.create_server(("127.0.0.1", 0)) as taken:
+    with socket.socket() as taken:  # nobody listens there, and nobody else gets it
+        taken.bind(("127.0.0.1", 0))
         nobody = f"http://127.0.0.1:{taken.getsockname()[1]}"
-    own = ("--pay-to", pay_to, "--rpc", ground.url, "--key", "env:SETTLER", "--proxy", nobody)
-    with Serving(*PRICED, *own, secrets=(SETTLER,), SETTLER=SETTLER) as shop:
-        done = pay(f"{shop.url}/thing", payer.key, "--json")
+        own = ("--pay-to", pay_to, "--rpc", ground.url, "--key", "env:SETTLER", "--proxy", nobody)
+        with Serving(*PRICED, *own, secrets=(SETTLER,), SETTLER=SETTLER) as shop:
+            done = pay(f"{shop.url}/thing", payer.key, "--json")
     assert json.loads(done.out)["status"] == 502
     assert done.code == 5  # a payer cannot tell our 502 from another's, so to it the money is in doubt; we know better
     assert (ground.balance(payer.address), ground.balance(pay_to)) == (FUNDS, 0)

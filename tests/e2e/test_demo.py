@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from eth_account import Account
 
 from tests.shop import RELAYER_KEY, Ground, TroubledNode, on_anvil, on_devnet
 from x402core.evm.keccak import keccak
 
 PRICE = 10_000
+WARNING = "a key on the command line can be seen by other users: env: and file: cannot\n"
 POOR = keccak(b"nobody ever gave this one anything").hex()
 
 
@@ -89,13 +91,32 @@ def test_the_demo_as_people_read_it() -> None:
 def test_the_demo_on_a_given_node(place: Any, how: str) -> None:
     key = "0x" + RELAYER_KEY.hex()
     with place() as ground:
-        if how == "option":
+        warned = how == "option"
+        if warned:
             done = x402("demo", "--json", "--rpc", ground.url + "/?token=api-key", "--private-key", key)
         else:
             done = x402("demo", "--json", "--rpc", ground.url, key=key)
         assert key[2:] not in done.stdout + done.stderr
         assert "api-key" not in done.stdout + done.stderr
+        assert done.stderr == ("x402: " + WARNING if warned else "")
+        done.stderr = ""
         check(done, ground, ground.url)
+
+
+@pytest.mark.parametrize("source", ["env", "file", "keystore"])
+def test_the_demos_key_comes_from_where_other_keys_come_from(
+    source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "key"
+    path.write_text(json.dumps(Account.encrypt(RELAYER_KEY, "sesame", kdf="pbkdf2", iterations=2)))
+    if source == "file":
+        path.write_text(RELAYER_KEY.hex())
+        path.chmod(0o600)
+    monkeypatch.setenv("GAS", RELAYER_KEY.hex())
+    monkeypatch.setenv("X402_KEYSTORE_PASSWORD", "sesame")
+    given = {"env": "env:GAS", "file": f"file:{path}", "keystore": str(path)}[source]
+    with on_devnet() as ground:
+        check(x402("demo", "--json", "--rpc", ground.url, "--private-key", given), ground, ground.url)
 
 
 def one_line(done: subprocess.CompletedProcess[str], *words: str) -> None:
@@ -119,7 +140,8 @@ def test_what_is_no_url(url: str) -> None:
 def test_a_wrong_key_is_refused_and_not_shown(key: str) -> None:
     with on_devnet() as ground:
         done = x402("demo", "--json", "--rpc", ground.url, "--private-key", key)
-    one_line(done, "key")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "--private-key: " in done.stderr
     assert key not in done.stderr
 
 
@@ -181,4 +203,49 @@ def test_an_interrupted_demo_goes_quietly() -> None:
         demo.send_signal(signal.SIGINT)
         assert demo.wait(20) == 130
         assert demo.stderr.read() == ""
+    assert not left_behind(env)
+
+
+def test_a_key_without_a_node_is_misuse(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GAS", POOR)
+    done = x402("demo", "--private-key", "env:GAS")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "x402 demo: --private-key: it is for a node of yours: give --rpc too\n"
+
+
+def test_a_node_of_no_name_is_not_the_embedded_one() -> None:
+    """What a shell makes of a variable that is not set."""
+    one_line(x402("demo", "--rpc", "", key=POOR), "url")
+
+
+@pytest.mark.parametrize("missing", ["httpx", "anyio", "uvicorn", "pyrevm"])
+def test_what_is_not_installed_is_said_in_a_line(missing: str) -> None:
+    code = f"import sys; sys.modules[{missing!r}] = None; from x402bind.cli import main; sys.exit(main(['demo']))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    (line,) = done.stderr.splitlines()
+    assert (done.returncode, done.stdout) == (2, "")
+    assert line.startswith(f"x402 demo: {missing} is not installed: pip install 'x402core[demo]'")
+    assert ("--rpc" in line) == (missing == "pyrevm")
+
+
+@pytest.mark.parametrize("arguments", [("demo",), ("demo", "--json")])
+def test_an_output_that_is_full_is_no_traceback(arguments: tuple[str, ...]) -> None:
+    env = environment()
+    with open("/dev/full", "wb") as full:
+        command = [*COMMAND, *arguments]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, env=env, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (3, "x402 demo: the output cannot be written: No space left on device\n")
+    assert not left_behind(env)
+
+
+def test_a_demo_that_nobody_reads_any_more_ends() -> None:
+    env = environment()
+    demo = subprocess.Popen([*COMMAND, "demo"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)
+    assert demo.stdout is not None
+    assert demo.stderr is not None
+    with demo.stderr as err:
+        assert "x402 demo" in demo.stdout.readline()
+        demo.stdout.close()
+        assert demo.wait(60) == 3
+        assert err.read() == "x402 demo: nobody reads the output any more\n"
     assert not left_behind(env)

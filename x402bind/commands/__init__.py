@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import argparse
 import re
+from importlib.util import find_spec
 from typing import Final, NoReturn, Protocol, TypeAlias
 
-__all__ = ["MISUSE", "Command", "Parser", "Subparsers", "commands", "price", "redacted"]
+__all__ = ["MISUSE", "Command", "Missing", "Parser", "Subparsers", "commands", "need", "price", "redacted"]
 
 Subparsers: TypeAlias = "argparse._SubParsersAction[Parser]"
 """What ``add`` adds its parser to."""
@@ -34,6 +35,20 @@ def commands() -> tuple[Command, ...]:
     from . import demo, facilitator, inspect, pay, serve
 
     return demo, serve, pay, facilitator, inspect
+
+
+class Missing(Exception):
+    """A package is not installed; the text says what to do about it."""
+
+
+def need(extra: str, *packages: str, otherwise: str = "") -> None:
+    """Check that packages of one of our extras are there, before a command has begun.
+
+    Raises: Missing, with what to install, or to do ``otherwise``.
+    """
+    for name in packages:
+        if find_spec(name) is None:
+            raise Missing(f"{name} is not installed: pip install 'x402core[{extra}]'{otherwise}")
 
 
 def redacted(text: str) -> str:

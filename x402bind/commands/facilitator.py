@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from typing import TYPE_CHECKING
 
 from x402core.errors import LocalProtocolError
 from x402core.registry import KNOWN
 
-from . import MISUSE, Subparsers
+from . import Subparsers, need
 from .keys import add_key, read_key
-from .listening import add_listening, check_listening, forgets, listen, misuse, naming, nodes_of
+from .listening import EXIT_CODES, SERVING, add_listening, check_listening, forgets, listen, misuse, naming, nodes_of
+from .output import say
 
 if TYPE_CHECKING:
     from x402bind.facilitator.app import FacilitatorApp
@@ -26,6 +26,7 @@ def add(subparsers: Subparsers) -> None:
         "facilitator",
         help="verify and settle payments for others",
         description="Serve /verify, /settle, /supported, /discovery/resources, /discovery/search, /health and /metrics.",
+        epilog=EXIT_CODES,
     )
     put = parser.add_argument
     put(
@@ -56,14 +57,12 @@ def add(subparsers: Subparsers) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Serve until interrupted."""
+    need("demo", *SERVING)
     from x402bind.ledger.contract import LedgerUnavailable
 
     try:
         check_listening(options)
         app = _app(options)
-    except ImportError as error:
-        sys.stderr.write(f"x402 facilitator: {error.name} is not installed: pip install 'x402core[demo]'\n")
-        return MISUSE
     except LocalProtocolError as error:
         return misuse("facilitator", error)
     except LedgerUnavailable as error:
@@ -103,7 +102,7 @@ def _app(options: argparse.Namespace) -> FacilitatorApp:
 def _secret(text: str) -> str:
     kind, _, name = text.partition(":")
     if kind != "env":
-        sys.stderr.write("x402 facilitator: a token on the command line can be seen by other users: env:NAME cannot\n")
+        say("x402 facilitator: a token on the command line can be seen by other users: env:NAME cannot\n")
         return text
     value = os.environ.get(name)
     if not value:

@@ -11,10 +11,10 @@ import json
 import re
 import sys
 import time
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from . import MISUSE
+from . import MISUSE, need
+from .output import put, say
 
 if TYPE_CHECKING:
     from . import Subparsers
@@ -35,7 +35,8 @@ def add(subparsers: Subparsers) -> None:
         "inspect",
         help="explain a 402 or a payment header in words; never signs, never pays",
         description="Explain a 402, a payment or a receipt: x402 v2 and v1 headers and bodies, and the permit-token flow's.",
-        epilog="exit codes: 0 explained, 1 malformed (the member at fault is named by its JSON pointer) or no answer, 2 misuse",
+        epilog="exit codes: 0 explained, 1 malformed (the member at fault is named by its JSON pointer) or no answer, "
+        "2 misuse, or a package is not installed, 3 the output cannot be written",
     )
     parser.add_argument(
         "what", metavar="HEADER|URL|-", help="'Name: value', base64, JSON, a URL to GET, or - for standard input"
@@ -53,22 +54,25 @@ def run(options: argparse.Namespace) -> int:
     from x402core.errors import LocalProtocolError, RemoteProtocolError
 
     show = _as_json if options.json else _as_text
+    if not 0 < options.timeout < 86400:
+        say("x402 inspect: timeout: write a number of seconds\n")
+        return MISUSE
     text = options.what
     if text == "-":
         text = sys.stdin.buffer.read(_MOST + 1).decode("utf-8", "replace")
     text = text.strip()
     if not text or len(text) > _MOST:
-        sys.stderr.write(f"x402 inspect: {'there is nothing' if not text else 'there is too much'} to explain\n")
+        say(f"x402 inspect: {'there is nothing' if not text else 'there is too much'} to explain\n")
         return MISUSE
     try:
         found = _fetched(text, options.timeout) if _URL.match(text) else _read(text)
     except RemoteProtocolError as error:
         return _malformed(error, options.json)
     except HttpFailed as error:
-        sys.stderr.write(f"x402 inspect: no answer: {error}\n")
+        say(f"x402 inspect: no answer: {error}\n")
         return 1
     except LocalProtocolError as error:
-        sys.stderr.write(f"x402 inspect: {error}\n")
+        say(f"x402 inspect: {error}\n")
         return MISUSE
     except KeyboardInterrupt:
         return 130
@@ -83,6 +87,7 @@ def _read(text: str) -> tuple[Found, ...]:
 
 
 def _fetched(url: str, timeout: float) -> tuple[Found, ...]:
+    need("httpx", "httpx")
     from x402bind.chain.transports import SyncHttp
     from x402bind.leaves import HttpCall
 
@@ -107,10 +112,10 @@ def _malformed(error: Exception, as_json: bool) -> int:
     fault = {"source": error.source, "pointer": error.pointer, "why": error.text, "reason": str(error.reason)}
     fault = {name: _shown(value) for name, value in fault.items()}
     if as_json:
-        sys.stdout.write(json.dumps({"ok": False, "error": fault}, indent=2) + "\n")
+        put(json.dumps({"ok": False, "error": fault}, indent=2) + "\n")
         return 1
     at = fault["pointer"] or "the whole of it"
-    sys.stdout.write(f"malformed {fault['source'] or 'message'}, at {at}: {fault['why']}\n")
+    put(f"malformed {fault['source'] or 'message'}, at {at}: {fault['why']}\n")
     return 1
 
 
@@ -125,7 +130,7 @@ def _as_json(found: tuple[Found, ...]) -> None:
         {"kind": _shown(each.kind), "version": each.version, "blocks": [_block(block) for block in each.blocks]}
         for each in found
     ]
-    sys.stdout.write(json.dumps({"ok": True, "messages": messages}, indent=2) + "\n")
+    put(json.dumps({"ok": True, "messages": messages}, indent=2) + "\n")
 
 
 def _block(block: Block) -> dict[str, object]:
@@ -138,15 +143,16 @@ def _block(block: Block) -> dict[str, object]:
 
 
 def _as_text(found: tuple[Found, ...]) -> None:
-    put: Callable[[str], object] = lambda line: sys.stdout.write(_shown(line) + "\n")  # noqa: E731 - one line, many uses
+    lines: list[str] = []
     for number, each in enumerate(found):
         if number:
-            put("")
-        put(each.kind)
+            lines.append("")
+        lines.append(each.kind)
         for block in each.blocks:
-            put("")
-            put(f"{block.name}: {block.says}")
+            lines.append("")
+            lines.append(f"{block.name}: {block.says}")
             for text in block.warnings:
-                put(f"  WARNING: {text}")
+                lines.append(f"  WARNING: {text}")
             for name, value in block.facts:
-                put(f"  {name.ljust(_WIDTH)} {value}")
+                lines.append(f"  {name.ljust(_WIDTH)} {value}")
+    put("".join([_shown(line) + "\n" for line in lines]))

@@ -21,7 +21,9 @@ from typing import Final
 from x402bind.chain.signers import PrivateKeySigner
 from x402core.errors import LocalProtocolError
 
-__all__ = ["KEY_VARIABLE", "PASSWORD_VARIABLE", "KeySource", "add_key", "read_key"]
+from .output import say
+
+__all__ = ["KEY_VARIABLE", "PASSWORD_VARIABLE", "KeySource", "add_key", "read_key", "read_secret"]
 
 KEY_VARIABLE: Final = "X402_PRIVATE_KEY"
 PASSWORD_VARIABLE: Final = "X402_KEYSTORE_PASSWORD"
@@ -38,10 +40,10 @@ class KeySource:
     text: str = field(repr=False)
 
 
-def add_key(parser: argparse.ArgumentParser, *, whose: str) -> None:
-    """Declare ``--key``; ``whose`` says what the account is for."""
+def add_key(parser: argparse.ArgumentParser, name: str = "--key", *, whose: str) -> None:
+    """Declare ``--key``, or what it is called here; ``whose`` says what the account is for."""
     parser.add_argument(
-        "--key",
+        name,
         type=KeySource,
         metavar="KEY",
         help=f"{whose}: env:NAME, file:PATH, the path of an encrypted keystore (password from {PASSWORD_VARIABLE}, or asked "
@@ -56,29 +58,40 @@ def read_key(
     warn: Callable[[str], object] | None = None,
     ask: Callable[[], str] | None = None,
 ) -> PrivateKeySigner:
-    """Return the signer of a ``--key`` option; ``warn`` is told what is unwise, ``ask`` returns a keystore's password.
+    """Return the signer of a ``--key`` option, as :func:`read_secret` has it."""
+    return PrivateKeySigner(read_secret(source, environ=environ, warn=warn, ask=ask))
+
+
+def read_secret(
+    source: KeySource | None,
+    *,
+    environ: Mapping[str, str] | None = None,
+    warn: Callable[[str], object] | None = None,
+    ask: Callable[[], str] | None = None,
+) -> str:
+    """Return the 64 hex digits of a ``--key`` option; ``warn`` is told what is unwise, ``ask`` returns a keystore's password.
 
     Raises: LocalProtocolError (``field`` "key" or "keystore") in words that repeat nothing of what was given.
     """
     known = os.environ if environ is None else environ
     if source is None:
-        return PrivateKeySigner(_variable(KEY_VARIABLE, known))
+        return _variable(KEY_VARIABLE, known)
     text = source.text
     if _HEX.fullmatch(text):
         (_warn if warn is None else warn)("a key on the command line can be seen by other users: env: and file: cannot")
-        return PrivateKeySigner(text)
+        return text
     kind, colon, rest = text.partition(":")
     if colon and kind == "env":
-        return PrivateKeySigner(_variable(rest, known))
+        return _variable(rest, known)
     if colon and kind == "file":
-        return PrivateKeySigner(_hex(_contents(rest, private=True)))
-    return PrivateKeySigner(_keystore(text, known, _prompt if ask is None else ask))
+        return _hex(_contents(rest, private=True))
+    return _keystore(text, known, _prompt if ask is None else ask).hex()
 
 
 def _variable(name: str, environ: Mapping[str, str]) -> str:
     found = environ.get(name, "").strip()
     if not found:
-        named = f"give --key, or set {KEY_VARIABLE}" if name == KEY_VARIABLE else "that environment variable is not set"
+        named = f"give one, or set {KEY_VARIABLE}" if name == KEY_VARIABLE else "that environment variable is not set"
         raise LocalProtocolError(named, field="key")
     if not _HEX.fullmatch(found):
         raise LocalProtocolError("the environment variable does not hold 64 hex digits", field="key")
@@ -132,4 +145,4 @@ def _prompt() -> str:
 
 
 def _warn(text: str) -> None:
-    sys.stderr.write(f"x402: {text}\n")
+    say(f"x402: {text}\n")

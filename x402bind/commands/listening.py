@@ -3,19 +3,34 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Final
 
 from x402core.errors import LocalProtocolError
 
 from . import MISUSE, redacted
+from .output import OutputGone, put, say
 from .words import shown
 
-__all__ = ["LOOPBACK", "add_listening", "check_listening", "forgets", "listen", "misuse", "naming", "nodes_of"]
+__all__ = [
+    "EXIT_CODES",
+    "LOOPBACK",
+    "SERVING",
+    "add_listening",
+    "authority",
+    "check_listening",
+    "forgets",
+    "listen",
+    "misuse",
+    "naming",
+    "nodes_of",
+]
 
 LOOPBACK: Final = "127.0.0.1"
+EXIT_CODES: Final = "exit codes: 0 stopped when told to, 1 it could not start, 2 misuse, or a package is not installed"
+SERVING: Final = ("httpx", "anyio", "uvicorn")
+"""The packages that a command that listens needs."""
 _RENAMED: Final[Mapping[str, str]] = {
     "assets": "asset",
     "factories": "factory",
@@ -42,9 +57,14 @@ def add_listening(parser: argparse.ArgumentParser, port: int) -> None:
 
 def _host(text: str) -> str:
     """Check an address to listen on: an empty one would be every interface there is."""
-    if not text.strip():
+    if not text.strip(" []"):
         raise argparse.ArgumentTypeError("write an address, such as 127.0.0.1")
-    return text
+    return text[1:-1] if text.startswith("[") and text.endswith("]") else text
+
+
+def authority(host: str, port: int) -> str:
+    """Return a host and a port as a URL has them."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def check_listening(options: argparse.Namespace) -> None:
@@ -67,14 +87,14 @@ def misuse(what: str, error: LocalProtocolError) -> int:
     text, field = str(error), error.field
     if field:
         text = f"--{_RENAMED.get(field, field.replace('_', '-'))}: {text.removeprefix(f'{field}: ')}"
-    sys.stderr.write(f"x402 {what}: {redacted(shown(text, 1000))}\n")
+    say(f"x402 {what}: {redacted(shown(text, 1000))}\n")
     return MISUSE
 
 
 def forgets(what: str, ledger: str) -> None:
     """Warn that what is in memory is gone with the process."""
     if ledger.startswith("memory:"):
-        sys.stderr.write(
+        say(
             f"x402 {what}: the ledger is in memory: on exit it forgets who paid, and what is not settled by then. "
             "Write --ledger sqlite:FILE to keep it\n"
         )
@@ -101,11 +121,7 @@ def listen(app: Any, host: str, port: int, what: str) -> int:
 
     Once it listens, one line on standard output says where.
     """
-    try:
-        import uvicorn
-    except ImportError:
-        sys.stderr.write(f"x402 {what}: uvicorn is not installed: pip install 'x402core[demo]'\n")
-        return 2
+    import uvicorn
 
     class Server(uvicorn.Server):
         """Say where it listens as soon as it does."""
@@ -114,8 +130,8 @@ def listen(app: Any, host: str, port: int, what: str) -> int:
             await super().startup(sockets=sockets)
             for server in getattr(self, "servers", ()):
                 for socket in server.sockets:
-                    sys.stdout.write(f"x402 {what}: http://{host}:{socket.getsockname()[1]}\n")
-                    sys.stdout.flush()
+                    with suppress(OutputGone):  # it serves all the same
+                        put(f"x402 {what}: http://{authority(*socket.getsockname()[:2])}\n")
 
     config = uvicorn.Config(
         app,

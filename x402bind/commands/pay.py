@@ -11,8 +11,9 @@ import re
 import sys
 from typing import TYPE_CHECKING, Final
 
-from . import MISUSE, price
+from . import MISUSE, need, price
 from .keys import KeySource, add_key, read_key
+from .output import say
 
 if TYPE_CHECKING:
     from x402bind.chain.nodes import NodesLike
@@ -32,9 +33,9 @@ _EPILOG: Final = """\
 exit codes:
   0  paid for, or free, and the server answered 2xx
   1  nothing was paid and there is no answer (no connection, no such file to write)
-  2  misuse: the options make no sense
+  2  misuse: the options make no sense, or a package is not installed
   3  free, but the server answered something else than 2xx
-  4  not paid: the offer is over the limits, or the server refused the payment
+  4  not paid: the offer is over the limits, or the server refused the payment, one given with -H too
   5  unknown: a signed payment left and no definite answer came back. Do not simply ask again: that is a new payment
   6  paid for, but the server answered something else than 2xx, or the answer broke off
 """
@@ -95,13 +96,12 @@ def run(options: argparse.Namespace) -> int:
     """Buy it; ``x402 pay --help`` lists the exit codes."""
     from x402core.errors import LocalProtocolError
 
-    try:
-        from .purchase import buy
+    need("httpx", "httpx", "anyio")
+    from .purchase import buy
 
+    try:
         asked = _asked(options)
         purse = purse_of(options.key, payer_policy(options.max, tuple(options.network)), tuple(options.rpc))
-    except ImportError as error:
-        return _misuse(f"{error.name} is not installed: pip install 'x402core[httpx]'")
     except LocalProtocolError as error:
         return _misuse(str(error))
     except KeyboardInterrupt:
@@ -110,7 +110,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _misuse(message: str) -> int:
-    sys.stderr.write(f"x402 pay: {message}\n")
+    say(f"x402 pay: {message}\n")
     return MISUSE
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
-from typing import BinaryIO, TextIO
+from typing import BinaryIO, Final
 
 import httpx
 
@@ -18,11 +18,18 @@ from x402bind.clients.httpx import outcome_of, pay_with
 from x402bind.clients.purse import Purse
 from x402bind.errors import PaymentError
 from x402core.commands import Outcome, OutcomeKind
-from x402core.errors import LocalProtocolError
+from x402core.errors import LocalProtocolError, Reason, Refusal
+from x402core.wire import http
+from x402core.wire.v1 import X_PAYMENT
+from x402core.wire.v2 import PAYMENT_SIGNATURE
 
+from .output import OutputGone, give_up, put, say, unwritable
 from .words import cost, instant, receipt_document, shown, spent
 
 __all__ = ["Asked", "Exit", "buy"]
+
+_PAYMENTS: Final = (PAYMENT_SIGNATURE.lower(), X_PAYMENT.lower())
+_OWN: Final = "the payment header that you gave"
 
 
 class Exit(IntEnum):
@@ -57,30 +64,42 @@ class _Purchase:
 
     def __init__(self, asked: Asked) -> None:
         self.asked = asked
-        self.outcome: Outcome | None = None
+        self.noted: Outcome | None = None
         self.response: httpx.Response | None = None
         self.body = b""  # kept for --json only
         self.trouble = ""
         self.interrupted = False
+        self.heard = True
+        self.own = any(name.lower() in _PAYMENTS for name, _ in asked.headers)  # the caller brought a payment in a header
+        self.own_left = False
 
     def note(self, outcome: Outcome) -> None:
         """Keep how an exchange ended; of a chain of redirects the first that is not free counts."""
-        if self.outcome is None or self.outcome.kind is OutcomeKind.FREE:
-            self.outcome = outcome
+        if self.noted is None or self.noted.kind is OutcomeKind.FREE:
+            self.noted = outcome
 
     @property
-    def paid(self) -> bool:
-        """True when money has moved."""
-        return self.outcome is not None and self.outcome.kind is OutcomeKind.PAID
+    def whole(self) -> bool:
+        """True when a good answer was written to its end."""
+        return self.response is not None and self.response.is_success and not self.trouble
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """What became of the money: ours, or of a payment that the caller brought, for which ours is never spent."""
+        if not self.own_left or self.whole:
+            return self.noted
+        if self.response is not None and _refuses(self.response):
+            return Outcome(OutcomeKind.DECLINED, refusal=Refusal(Reason.PAYMENT_REQUIRED, f"{_OWN} was refused"))
+        return Outcome(OutcomeKind.UNKNOWN, refusal=Refusal(Reason.UNAVAILABLE, f"{_OWN} has left"))
 
     def exit(self) -> Exit:
         """Return the exit code: the money first, then the answer."""
         kind = None if self.outcome is None else self.outcome.kind
-        whole = self.response is not None and self.response.is_success and not self.trouble
+        whole = self.whole
         if kind is OutcomeKind.UNKNOWN:
             return Exit.UNKNOWN
         if kind is OutcomeKind.PAID:
-            return Exit.BOUGHT if whole else Exit.PAID_BUT_ERROR
+            return Exit.BOUGHT if whole and self.heard else Exit.PAID_BUT_ERROR
         if self.interrupted:
             return Exit.INTERRUPTED
         if kind is OutcomeKind.DECLINED or (kind is OutcomeKind.FAILED and self.response is not None):
@@ -93,26 +112,32 @@ class _Purchase:
 def buy(asked: Asked, purse: Purse) -> Exit:
     """Buy it, print it, and return the exit code."""
     purchase = _Purchase(asked)
+    purse = replace(purse, on_outcome=purchase.note)
+    if purchase.own:  # one request is paid for once
+        purse = replace(purse, approve=lambda _: False)
     try:
-        with _sink(asked.output) as sink:  # before anything is paid: what cannot be kept is not bought
-            _exchange(purchase, replace(purse, on_outcome=purchase.note), sink)
+        with _sink(asked) as sink:  # before anything is paid: what cannot be kept is not bought
+            _exchange(purchase, purse, sink)
     except _Unwritable as error:
         purchase.trouble = str(error)
+    purchase.heard = _said([*([purchase.trouble] if purchase.trouble else []), *_account(purchase)])
     if asked.as_json:
-        with _readers_gone(purchase):
-            _write_document(purchase)
-    heard = _said([*([purchase.trouble] if purchase.trouble else []), *_account(purchase)])
-    code = purchase.exit()
-    return Exit.PAID_BUT_ERROR if code is Exit.BOUGHT and purchase.paid and not heard else code
+        try:
+            put(_document(purchase))
+        except OutputGone as error:
+            purchase.trouble = str(error)
+            _said([purchase.trouble])
+    return purchase.exit()
 
 
 def _exchange(purchase: _Purchase, purse: Purse, sink: BinaryIO) -> None:
     """Do the exchange; whatever breaks is kept as words, and so is what is known of the money by then."""
     asked = purchase.asked
     try:
+        client = pay_with(httpx.Client(timeout=asked.timeout, follow_redirects=asked.follow), purse)
+        purchase.own_left = purchase.own
         with (
-            _readers_gone(purchase),
-            pay_with(httpx.Client(timeout=asked.timeout, follow_redirects=asked.follow), purse) as client,
+            client,
             client.stream(asked.method, asked.url, headers=_encoded(asked.headers), content=asked.body) as response,
         ):
             purchase.response = response
@@ -128,34 +153,27 @@ def _exchange(purchase: _Purchase, purse: Purse, sink: BinaryIO) -> None:
                     sink.write(part)
             sink.flush()
     except PaymentError as error:
-        purchase.outcome, purchase.trouble = error.outcome, _broke(error.__cause__)
+        purchase.noted, purchase.trouble = error.outcome, _broke(error.__cause__)
     except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
         purchase.trouble = _broke(error)
+        if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout) and not asked.follow:
+            purchase.own_left = False
     except LocalProtocolError as error:
         purchase.trouble = str(error)
     except OSError as error:
-        purchase.trouble = f"the answer cannot be written: {error.strerror}"
+        purchase.trouble = unwritable(error)
+        if asked.output is None:
+            give_up(sys.stdout)
     except KeyboardInterrupt:
         purchase.trouble, purchase.interrupted = "interrupted", True
 
 
-@contextmanager
-def _readers_gone(purchase: _Purchase) -> Iterator[None]:
-    """Note that the output was closed, or cannot be written: whatever was paid is paid."""
-    try:
-        yield
-    except BrokenPipeError:
-        purchase.trouble = "nobody reads the output any more"
-        _give_up(sys.stdout)
-    except OSError as error:
-        purchase.trouble = f"the output cannot be written: {error.strerror}"
-        _give_up(sys.stdout)
-
-
-def _give_up(stream: TextIO | None) -> None:
-    """Write to it no more: Python itself would complain once more at its end, with an exit code of its own."""
-    if stream is not None:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+def _refuses(response: httpx.Response) -> bool:
+    """Say whether an answer can only mean a refusal: a redirect before it, or a receipt with it, may have been charged for."""
+    if response.history:
+        return False
+    receipt = http.carries_receipt(tuple(response.headers.items()))
+    return response.status_code == 402 or (response.status_code in (400, 412) and not receipt)
 
 
 def _broke(error: BaseException | None) -> str:
@@ -180,11 +198,12 @@ class _Unwritable(Exception):
 
 
 @contextmanager
-def _sink(path: str | None) -> Iterator[BinaryIO]:
+def _sink(asked: Asked) -> Iterator[BinaryIO]:
     """Open what the body is written to; a file that is there is emptied only by what is written to it."""
+    path = asked.output
+    if sys.stdout is None and (path is None or asked.as_json):
+        raise _Unwritable("there is no standard output, so nothing was asked for")
     if path is None:
-        if sys.stdout is None:
-            raise _Unwritable("there is no standard output, so nothing was asked for")
         yield sys.stdout.buffer
         return
     try:
@@ -226,13 +245,7 @@ class _Late:
 
 def _said(lines: list[str]) -> bool:
     """Write lines to standard error; False when nobody can read them there."""
-    try:
-        sys.stderr.write("".join([f"x402: {line}\n" for line in lines]))
-        sys.stderr.flush()
-    except (OSError, AttributeError):  # without a standard error there is no stream at all
-        _give_up(sys.stderr)
-        return False
-    return True
+    return say("".join([f"x402: {line}\n" for line in lines]))
 
 
 def _account(purchase: _Purchase) -> Iterator[str]:
@@ -242,7 +255,10 @@ def _account(purchase: _Purchase) -> Iterator[str]:
     if outcome is None:
         yield f"nothing was paid; {status}"
         return
-    yield f"{_verdict(outcome)}; {status}"
+    if purchase.own_left and purchase.whole:
+        yield f"{_OWN} went along, nothing else was paid; {status}"
+    else:
+        yield f"{_verdict(outcome)}; {status}"
     if outcome.refusal is not None:
         yield shown(f"why: {outcome.refusal.reason}" + (f" ({outcome.refusal.detail})" if outcome.refusal.detail else ""))
         if "rpc={" in outcome.refusal.detail:
@@ -270,8 +286,8 @@ def _verdict(outcome: Outcome) -> str:
     return f"{verdict}: {spent(outcome)}"
 
 
-def _write_document(purchase: _Purchase) -> None:
-    """Print everything as one JSON document; the body as text where it is text."""
+def _document(purchase: _Purchase) -> str:
+    """Return everything as one JSON document; the body as text where it is text."""
     outcome, response, asked = purchase.outcome, purchase.response, purchase.asked
     body: str | None = None
     encoding: str | None = None
@@ -298,5 +314,4 @@ def _write_document(purchase: _Purchase) -> None:
         "cost": None if outcome is None else cost(outcome),
         "exit": int(purchase.exit()),
     }
-    sys.stdout.write(json.dumps(document, indent=2) + "\n")
-    sys.stdout.flush()
+    return json.dumps(document, indent=2) + "\n"

@@ -3,22 +3,35 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from x402core.errors import LocalProtocolError
 from x402core.registry import KNOWN, Asset, Registry
-from x402core.values import Network, local, parse_address
+from x402core.values import Address, Network, local, parse_address
 
-from . import MISUSE, Subparsers, price
+from . import Subparsers, need, price
 from .keys import add_key, read_key
-from .listening import LOOPBACK, add_listening, check_listening, forgets, listen, misuse, naming, nodes_of
-from .words import shown
+from .listening import (
+    EXIT_CODES,
+    LOOPBACK,
+    SERVING,
+    add_listening,
+    authority,
+    check_listening,
+    forgets,
+    listen,
+    misuse,
+    naming,
+    nodes_of,
+)
+from .output import say
+from .words import amount_words, in_words, network_words, shown
 
 if TYPE_CHECKING:
     from x402bind.seller import Seller
+    from x402core.events import Payer
 
 __all__ = ["add", "run"]
 
@@ -29,6 +42,7 @@ def add(subparsers: Subparsers) -> None:
         "serve",
         help="put a price in front of an HTTP service",
         description="Sell every path of a service (or of an echo) at one price, to x402 v2 and v1 clients.",
+        epilog=EXIT_CODES,
     )
     put = parser.add_argument
     put("--price", type=price, required=True, metavar="PRICE", help="what a request costs, such as '$0.01'")
@@ -52,14 +66,12 @@ def add(subparsers: Subparsers) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Serve until interrupted."""
+    need("demo", *SERVING)
     from x402bind.ledger.contract import LedgerUnavailable
 
     try:
         check_listening(options)
         app = _app(options)
-    except ImportError as error:
-        sys.stderr.write(f"x402 serve: {error.name} is not installed: pip install 'x402core[demo]'\n")
-        return MISUSE
     except LocalProtocolError as error:
         return misuse("serve", error)
     except LedgerUnavailable as error:
@@ -71,6 +83,7 @@ def run(options: argparse.Namespace) -> int:
 def _app(options: argparse.Namespace) -> Any:
     from x402bind.servers.asgi import PaymentMiddleware
     from x402bind.servers.proxy import Proxy, echo
+    from x402core.evm.address import checksum
     from x402core.money import AssetAmount, atomic
 
     networks, rpc = _chains(options)
@@ -86,6 +99,9 @@ def _app(options: argparse.Namespace) -> Any:
     seller = _seller(options, networks, rpc, registry)
     behind = echo if options.proxy is None else Proxy(options.proxy)
     middleware = PaymentMiddleware(behind, seller, {}, default=price, free=tuple(options.free))
+    for network in seller.networks:
+        money = shown(in_words(*atomic(price, network, registry)))
+        say(f"x402 serve: {money} a request on {network_words(network)}, paid to {checksum(Address(seller.pay_to))}\n")
     return _closing(middleware, behind) if isinstance(behind, Proxy) else middleware
 
 
@@ -125,7 +141,7 @@ def _asset(
             raise LocalProtocolError(f"not a token known here on {networks[0]}: give --rpc, to ask the chain", field="asset")
         asset = token_at(networks[0], address, next(iter(rpc.values()))[0], sign)
         says = f"{asset.name!r} version {asset.version!r}, {asset.decimals} decimals, paid by {' or '.join(asset.methods)}"
-        sys.stderr.write(f"x402 serve: the token is not known here; the chain says: {shown(says)}\n")
+        say(f"x402 serve: the token is not known here; the chain says: {shown(says)}\n")
     with naming("asset"):
         return KNOWN.with_asset(asset, default=True, default_for_symbol=bool(asset.symbol)), asset
 
@@ -141,7 +157,8 @@ def _seller(
             raise LocalProtocolError("the facilitator settles: it takes no key of yours", field="key")
         with naming("facilitator"):
             Facilitators(tuple(options.facilitator))
-    url = options.url or (f"http://{options.host}:{options.port}" if options.port and options.host == LOOPBACK else "")
+    near = options.port and options.host in (LOOPBACK, "::1")
+    url = options.url or (f"http://{authority(options.host, options.port)}" if near else "")
     return Seller(
         key=None if options.facilitator else read_key(options.key),
         facilitator=tuple(options.facilitator) or None,
@@ -171,9 +188,17 @@ def _closing(app: Any, proxy: Any) -> Any:
             try:
                 await app(scope, receive, send)
             except Broken as error:  # what has not been sent is a 500, what streams is cut off
-                sys.stderr.write(f"x402 serve: the service behind broke off its answer: {error}\n")
+                say(f"x402 serve: the service behind broke off its answer: {error}{_owed(scope.get('x402'))}\n")
             return
         async with closed():
             await app(scope, receive, send)
 
     return serve
+
+
+def _owed(payer: Payer | None) -> str:
+    """Say what a payer gave for an answer that broke off: nothing, unless the money moved before."""
+    if payer is None or payer.transaction is None:
+        return ""
+    money = amount_words(payer.amount, payer.network, payer.asset)
+    return f"; {payer.payer} had paid {money} for it, a refund is due: payment {payer.payment}, transaction {payer.transaction}"

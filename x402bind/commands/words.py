@@ -19,6 +19,7 @@ __all__ = [
     "amount_words",
     "asset_of",
     "cost",
+    "in_words",
     "instant",
     "link",
     "network_of",
@@ -72,8 +73,13 @@ def amount_words(amount: int, network: str, asset: Address, decimals: int | None
             return atomic
         human = format(atomic_to_human(Amount(amount), decimals), "f")
         return f"{atomic}; by the peer's own word {human} {symbol or 'of it'}"
-    text = format_amount(Amount(amount), known)
-    return f"{text} ({known.code.upper()}, {amount} atomic units)" if known.symbol else f"{text} ({amount} atomic units)"
+    return in_words(amount, known)
+
+
+def in_words(amount: int, asset: Asset) -> str:
+    """Return an amount of an asset, for people and in atomic units."""
+    text = format_amount(Amount(amount), asset)
+    return f"{text} ({asset.code.upper()}, {amount} atomic units)" if asset.symbol else f"{text} ({amount} atomic units)"
 
 
 def link(network: Network, transaction: str) -> str | None:
