@@ -40,6 +40,7 @@ from tests.clients.fakes import (
 )
 from x402bind.chain.rpc import Endpoint
 from x402bind.chain.signers import PrivateKeySigner
+from x402bind.clients import alike
 from x402bind.clients import httpx as edge
 from x402bind.clients import purse as shared
 from x402bind.clients.held import Held
@@ -51,7 +52,9 @@ from x402bind.clients.httpx import (
     pay_with,
     paying_client,
     raise_for_payment,
+    transports,
 )
+from x402bind.clients.httpx.exchange import HttpxCall
 from x402bind.clients.purse import MOST_BODY, Budget, Purse, TokenCache
 from x402bind.drive import adispatch, dispatch
 from x402bind.errors import PaymentDeclined, PaymentOutcomeUnknown
@@ -519,7 +522,7 @@ def test_nothing_is_pinned_while_somebody_thinks_or_waits(world: str, monkeypatc
         free.append(bodies[-1].closed)
         return None if world == "sync" else anyio.lowlevel.checkpoint()
 
-    monkeypatch.setattr(edge, "time" if world == "sync" else "anyio", Clock(sleep))
+    monkeypatch.setattr(transports, "time" if world == "sync" else "anyio", Clock(sleep))
     (response,) = in_world(world, purse(approve=approve), recorded(seller.mock(), bodies), {"url": f"{SHOP}/v2"})
     assert kind_of(response) is OutcomeKind.PAID
     assert free == [True, True]
@@ -639,9 +642,9 @@ def shop_of(path: str) -> FakeSeller:
 
 
 def shown(command: object) -> str:
-    if isinstance(command, edge._Send):
+    if isinstance(command, alike.Send):
         return f"send {command.request.method} {command.request.url} {command.request.headers.raw}"
-    return type(command).__name__ if isinstance(command, edge._Read | edge._Release) else repr(command)
+    return type(command).__name__ if isinstance(command, alike.Read | alike.Release) else repr(command)
 
 
 Fault = tuple[int, str]
@@ -653,9 +656,9 @@ def transcript(world: str, path: str, monkeypatch: pytest.MonkeyPatch, at: Milli
     Whatever breaks: one permit at most, one outcome told, and what the caller gets agrees with it.
     """
     log, told, count = list[str](), list[Outcome](), itertools.count()
-    plain = edge._Call.steps
+    plain = HttpxCall.steps
 
-    def logged(self: edge._Call) -> Any:
+    def logged(self: HttpxCall) -> Any:
         steps, answer, error = plain(self), None, None
         try:
             while True:
@@ -677,7 +680,7 @@ def transcript(world: str, path: str, monkeypatch: pytest.MonkeyPatch, at: Milli
 
     seller = shop_of(path)
     with monkeypatch.context() as patch:
-        patch.setattr(edge._Call, "steps", logged)
+        patch.setattr(HttpxCall, "steps", logged)
         patch.setattr(shared, "now", lambda: at)
         patch.setattr("secrets.token_bytes", lambda n: b"e" * n)
         quick = PayerPolicy(PayerPolicy.up_to("$0.05", NETWORK).caps, resend_after=Millis(1))
@@ -875,8 +878,8 @@ def interrupted(world: str, path: str, at: int, patch: pytest.MonkeyPatch) -> li
             async with httpx.AsyncClient(transport=AsyncPaymentTransport(inner, payer, chain=FakeNode().anyio())) as client:
                 await client.get(SHOP + path)
 
-    patch.setattr(edge, "dispatch", interrupting)
-    patch.setattr(edge, "adispatch", cancelling)
+    patch.setattr(transports, "dispatch", interrupting)
+    patch.setattr(transports, "adispatch", cancelling)
     if world == "sync":
         with contextlib.suppress(KeyboardInterrupt):
             in_world(world, payer, inner, {"url": SHOP + path})
@@ -1233,7 +1236,9 @@ def test_what_has_no_origin_passes_through() -> None:
 
 def test_the_edge_knows_no_protocol() -> None:
     """models.md 8, rule 1: no status code, no payment header's name; and httpx is imported nowhere else here."""
-    source = Path(edge.__file__).read_text()
+    files = list(Path(edge.__file__).parent.glob("*.py"))
+    assert {file.stem for file in files} == {"__init__", "clients", "exchange", "transports"}
+    source = "".join(file.read_text() for file in files)
     code = re.sub(r'""".*?"""|#[^\n]*', "", source, flags=re.DOTALL)
     nodes = list(ast.walk(ast.parse(source)))
     numbers = [node.value for node in nodes if isinstance(node, ast.Constant) and type(node.value) in (int, float)]

@@ -22,7 +22,7 @@ from x402core.events import Headers, ResponseHead
 from x402core.machines.machine import Steps, ask, translate
 from x402core.money import Price
 
-from .purse import Exchange, Purse, Trail, wants_body
+from .purse import MOST_BODY, Exchange, Purse, Trail, wants_body
 
 __all__ = [
     "JSON_HEADERS",
@@ -35,6 +35,7 @@ __all__ = [
     "Read",
     "Release",
     "Send",
+    "plain",
     "purse_of",
 ]
 
@@ -51,6 +52,7 @@ TRAIL: Final = "x402.trail"
 SHARED_HEADERS: Final = ("Host", "User-Agent")
 """What a token request has of the caller's headers; none of them is a credential."""
 JSON_HEADERS: Final = (("Accept", "application/json"), ("Accept-Encoding", "identity"), ("Content-Type", "application/json"))
+_SLICE: Final = 256  # packed bytes unpacked at once: a bomb is seen before it has grown
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -166,6 +168,29 @@ class Call(Exchange, ABC, Generic[Q, A]):
     @abstractmethod
     def label(self, response: A) -> None:
         """Put the outcome on a response."""
+
+
+def plain(
+    body: bytes, packed: str | None, *, whole: bool, unpack: Callable[[int], Iterable[bytes]], broken: type[Exception]
+) -> bytes:
+    """Return what the core may see of a body: behind any Content-Encoding (``packed``), cut at the cap.
+
+    Nothing when it cannot be unpacked (``unpack``, given how many packed bytes to take at once, raises ``broken``), nor when
+    it is packed twice (each layer multiplies what a bomb unpacks to), or packed and not all here.
+    """
+    if packed is None:
+        return body[:MOST_BODY]
+    if "," in packed or not whole:
+        return b""
+    shown = bytearray()
+    try:
+        for part in unpack(_SLICE):
+            shown += part
+            if len(shown) >= MOST_BODY:
+                break
+    except broken:
+        return b""
+    return bytes(shown[:MOST_BODY])
 
 
 def purse_of(

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
-from typing import Any, Final, Self
+from typing import Any, Self
 
 import httpx
 
+from .alike import plain
 from .purse import MOST_BODY
 
 __all__ = ["Held"]
-
-_SLICE: Final = 256  # packed bytes unpacked at once: a bomb is seen before it has grown
 
 
 class Held(httpx.SyncByteStream, httpx.AsyncByteStream):
@@ -70,23 +69,12 @@ class Held(httpx.SyncByteStream, httpx.AsyncByteStream):
         await self.response.aclose()
 
     def plain(self) -> bytes:
-        """Return the body behind any Content-Encoding, cut at the cap; nothing when it cannot be unpacked.
-
-        Nor when it is packed twice (each layer multiplies what a bomb unpacks to), or packed and not all here.
-        """
+        """Return what the core may see of the body."""
         raw, headers = b"".join(self.parts), self.response.headers
+
+        def unpack(size: int) -> Iterator[bytes]:
+            slices = (raw[at : at + size] for at in range(0, len(raw), size))
+            return httpx.Response(self.response.status_code, headers=headers, content=slices).iter_bytes()
+
         packed = headers.get("Content-Encoding")
-        if packed is None:
-            return raw[:MOST_BODY]
-        if "," in packed or self.rest is not None:
-            return b""
-        slices = (raw[at : at + _SLICE] for at in range(0, len(raw), _SLICE))
-        body = bytearray()
-        try:
-            for part in httpx.Response(self.response.status_code, headers=headers, content=slices).iter_bytes():
-                body += part
-                if len(body) >= MOST_BODY:
-                    break
-        except httpx.DecodingError:
-            return b""
-        return bytes(body[:MOST_BODY])
+        return plain(raw, packed, whole=self.rest is None, unpack=unpack, broken=httpx.DecodingError)

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import io
-from typing import Any, Final
+from collections.abc import Iterator
+from typing import Any
 
 import requests
 import urllib3
 
-from .alike import Read
+from .alike import Read, plain
 from .purse import MOST_BODY
 
 __all__ = ["HeldBody", "read", "release"]
-
-_SLICE: Final = 256  # packed bytes unpacked at once: a bomb is seen before it has grown
 
 
 class HeldBody(io.RawIOBase):
@@ -62,25 +61,14 @@ class HeldBody(io.RawIOBase):
         return _raw(self, self._raw) if self._packed else self
 
     def plain(self) -> bytes:
-        """Return the body behind any Content-Encoding, cut at the cap; nothing when it cannot be unpacked.
-
-        Nor when it is packed twice (each layer multiplies what a bomb unpacks to), or packed and not all here.
-        """
+        """Return what the core may see of the body."""
         start = self._start.getvalue()
+
+        def unpack(size: int) -> Iterator[bytes]:
+            return _raw(io.BytesIO(start), self._raw).stream(size, decode_content=True)
+
         packed = self._raw.headers.get("Content-Encoding") if self._packed else None
-        if packed is None:
-            return start[:MOST_BODY]
-        if "," in packed or not self.whole:
-            return b""
-        body = bytearray()
-        try:
-            for part in _raw(io.BytesIO(start), self._raw).stream(_SLICE, decode_content=True):
-                body += part
-                if len(body) >= MOST_BODY:
-                    break
-        except urllib3.exceptions.DecodeError:
-            return b""
-        return bytes(body[:MOST_BODY])
+        return plain(start, packed, whole=self.whole, unpack=unpack, broken=urllib3.exceptions.DecodeError)
 
 
 def _raw(body: Any, like: Any) -> urllib3.HTTPResponse:

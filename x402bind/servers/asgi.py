@@ -8,26 +8,23 @@ for a priced one (``paths.py``).  Every method is priced, HEAD included; a WebSo
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import Unpack
 
 from x402bind.pricing import Listing, Pricing
 from x402bind.seller import Seller
 from x402core.errors import LocalProtocolError
 from x402core.policy import Terms
 
+from .door import PathDoor, PathOptions
 from .held import App, Receive, Scope, Send
 from .lifespan import live
-from .paths import PricedPaths
-from .sale import Counter, Sale
-
-if TYPE_CHECKING:
-    from x402bind.paywall import Paywall
+from .sale import Sale
 
 __all__ = ["PaymentMiddleware"]
 
 
-class PaymentMiddleware:
+class PaymentMiddleware(PathDoor):
     """Sell ``app``'s paths at ``prices`` (path to price, function of an :class:`Asked`, or listing) through ``seller``.
 
     ``token_path`` is where permits are exchanged for access tokens.  ``hold_most`` bounds, in bytes, a response that waits
@@ -40,23 +37,10 @@ class PaymentMiddleware:
     """
 
     def __init__(
-        self,
-        app: App,
-        seller: Seller,
-        prices: Mapping[str, Pricing | Listing],
-        *,
-        default: Pricing | Listing | None = None,
-        free: Collection[str] = (),
-        upto: Collection[str] = (),
-        token_path: str = "/token",
-        hold_most: int = 1 << 20,
-        body_most: int = 1 << 20,
-        prove: bool = True,
-        paywall: Paywall | None = None,
+        self, app: App, seller: Seller, prices: Mapping[str, Pricing | Listing], **options: Unpack[PathOptions]
     ) -> None:
-        self.app, self.seller, self.prove = app, seller, prove
-        self.counter = Counter(seller, hold_most, body_most, paywall)
-        self.paths = PricedPaths(seller, prices, default=default, free=free, upto=upto, token_path=token_path)
+        super().__init__(seller, prices, **options)
+        self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""

@@ -16,7 +16,7 @@ documents the 402.  How routes are found and audited: ``starlette.py``.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Any, Final, Unpack
 
 from starlette.requests import HTTPConnection
 
@@ -24,6 +24,7 @@ from x402bind.pricing import Listing, Paid, Pricing
 from x402bind.seller import Seller
 
 from . import starlette
+from .door import Options
 from .marks import Mark
 
 __all__ = ["Payments"]
@@ -41,7 +42,7 @@ _SAID: Final = {
 class Payments(starlette.Payments):
     """As for Starlette, with :meth:`paid` besides, and the 402 in the schema of every priced operation."""
 
-    def __init__(self, app: Any, seller: Seller, **options: Any) -> None:
+    def __init__(self, app: Any, seller: Seller, **options: Unpack[Options]) -> None:
         super().__init__(app, seller, **options)
         self._dependencies: dict[Any, Mark] = {}
 
@@ -58,8 +59,7 @@ class Payments(starlette.Payments):
             return paid
 
         found = self._dependencies[payer] = Mark(self._listed(price, listing), payer, "a dependency made by payments.paid()")
-        self._marks.append(found)
-        self._scopes = None
+        self._note(found)
         return Depends(payer)
 
     def _marks_of(self, found: starlette.Found) -> Iterator[Mark]:

@@ -16,7 +16,7 @@ from x402core.errors import Reply
 from x402core.events import Headers
 from x402core.wire.overrides import SETTLEMENT_OVERRIDES
 
-__all__ = ["App", "HeldApp", "Message", "Receive", "ResponseTooLarge", "Scope", "Send", "add_headers", "send_reply"]
+__all__ = ["App", "HeldApp", "Message", "Receive", "ResponseTooLarge", "Scope", "Send", "add_headers", "send_reply", "sized"]
 
 Scope: TypeAlias = MutableMapping[str, Any]
 Message: TypeAlias = MutableMapping[str, Any]
@@ -134,11 +134,16 @@ def add_headers(headers: Any, more: Headers) -> list[tuple[bytes, bytes]]:
     return [*headers, *((name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in more)]
 
 
+def sized(reply: Reply) -> Headers:
+    """Return the headers of a reply of the core's own, its length among them."""
+    framed = any(name.lower() in ("content-length", "transfer-encoding") for name, _ in reply.headers)
+    if framed or reply.status in _BODILESS:
+        return reply.headers
+    return (*reply.headers, ("Content-Length", str(len(reply.body))))
+
+
 async def send_reply(send: Send, reply: Reply) -> None:
     """Send a reply of the core's own."""
-    headers = add_headers((), reply.headers)
-    framed = any(name in (b"content-length", b"transfer-encoding") for name, _ in headers)
-    if not framed and reply.status not in _BODILESS:
-        headers.append((b"content-length", str(len(reply.body)).encode()))
+    headers = add_headers((), sized(reply))
     await send({"type": "http.response.start", "status": reply.status, "headers": headers})
     await send({"type": "http.response.body", "body": reply.body, "more_body": False})

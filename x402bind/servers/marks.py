@@ -9,6 +9,8 @@ from __future__ import annotations
 import functools
 import inspect
 import typing
+from collections.abc import Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Final
@@ -16,11 +18,21 @@ from typing import Any, Final
 from x402bind.pricing import Listing
 from x402core.errors import LocalProtocolError
 
-__all__ = ["SOLD", "Mark", "NotSold", "mark", "mark_of"]
+__all__ = ["SOLD", "Mark", "NotSold", "mark", "mark_of", "sold"]
 
 SOLD: Final[ContextVar[Listing | None]] = ContextVar("x402_sold", default=None)
 """What the handler that runs here was sold by."""
 _NAME: Final = "__x402__"
+
+
+@contextmanager
+def sold(listing: Listing | None) -> Iterator[None]:
+    """Run what was sold by this listing: its guard, and no other, lets whoever comes through."""
+    token = SOLD.set(listing)
+    try:
+        yield
+    finally:
+        SOLD.reset(token)
 
 
 class NotSold(RuntimeError):

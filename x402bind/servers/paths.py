@@ -17,6 +17,8 @@ from x402bind.seller import Seller
 from x402core.errors import LocalProtocolError
 from x402core.wire.v2 import UPTO
 
+from .routes import sync_price
+
 __all__ = ["PricedPaths", "folded"]
 
 _MOST: Final = 4096  # paths whose answer is remembered: a free one then passes at the cost of one look-up
@@ -44,7 +46,8 @@ def folded(path: str) -> str:
 class PricedPaths:
     """What each path costs: ``prices`` by whole path, ``default`` for every other but those in ``free``, as they are spelled.
 
-    ``upto`` names the paths whose price is a ceiling.  Raises: LocalProtocolError naming the argument.
+    ``upto`` names the paths whose price is a ceiling.  Raises: LocalProtocolError naming the argument; where the server is
+    ``sync``, for an async price function too.
     """
 
     def __init__(
@@ -56,6 +59,7 @@ class PricedPaths:
         free: Collection[str] = (),
         upto: Collection[str] = (),
         token_path: str = "/token",
+        sync: bool = False,
     ) -> None:
         self._shelves: dict[str, Shelf] = {}
         self._found: dict[tuple[str, str], Shelf | None] = {}
@@ -64,7 +68,7 @@ class PricedPaths:
                 raise LocalProtocolError(f"{path!r} is not a whole path such as '/premium'", field="prices")
             if folded(path) in self._shelves or folded(path) == folded(token_path):
                 raise LocalProtocolError(f"{path!r} is priced twice, or is the token path", field="prices")
-            listing = _listed(price, token_path)
+            listing = _listed(price, token_path, sync=sync)
             listing = replace(listing, scheme=UPTO) if path in upto else listing
             self._shelves[folded(path)] = Shelf(seller, listing, path)
         if unknown := [path for path in upto if path not in prices]:
@@ -72,7 +76,8 @@ class PricedPaths:
         if any(not path.startswith("/") or _PATTERN.search(path) for path in free):
             raise LocalProtocolError("write whole paths such as '/health'", field="free")
         self._free = frozenset(free)  # as they are written: of any other spelling the application may think otherwise
-        self._default = None if default is None else Shelf(seller, _listed(default, token_path), "/", whole=False)
+        said = None if default is None else _listed(default, token_path, sync=sync)
+        self._default = None if said is None else Shelf(seller, said, "/", whole=False)
         if self._default is not None and self._default.sells_tokens:
             raise LocalProtocolError("tokens are sold by path: name the paths", field="default")
         self.token_path = token_path
@@ -101,5 +106,7 @@ class PricedPaths:
         return bool(self.scopes) and self.token_path in ((path, path.removeprefix(root)) if root else (path,))
 
 
-def _listed(price: Pricing | Listing, token_path: str) -> Listing:
+def _listed(price: Pricing | Listing, token_path: str, *, sync: bool) -> Listing:
+    if sync:
+        sync_price(price)
     return price if isinstance(price, Listing) else Listing(price, token_path=token_path)

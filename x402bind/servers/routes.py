@@ -6,9 +6,9 @@ What walks a framework's routes is that framework's door; what is made of them i
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 from x402bind.pricing import Listing, Pricing, Shelf
 from x402bind.seller import Seller
@@ -17,7 +17,10 @@ from x402core.wire.v2 import UPTO
 
 from .marks import Mark, mark_of
 
-__all__ = ["Routes", "Scopes", "listed", "sync_price"]
+__all__ = ["METHODS", "Routes", "Scopes", "listed", "refuse", "sync_price"]
+
+METHODS: Final = ("get", "post", "put", "patch", "delete", "head", "options", "trace")
+"""What a class of views may have methods for, by their names."""
 
 
 def sync_price(price: Pricing | Listing) -> None:
@@ -66,24 +69,36 @@ class Routes:
         reached = any(mark is each for marks in self.marks.values() for each in marks)
         return None if reached else f"the price of {mark.where} is on no route"
 
+    def problems(self, marks: Iterable[Mark]) -> list[str]:
+        """Say what is wrong with where any of these prices is."""
+        return [problem for each in marks if (problem := self.problem(each)) is not None]
+
+
+def refuse(problems: Iterable[str]) -> None:
+    """Raise LocalProtocolError(field="required") where there are problems."""
+    if said := "; ".join(problems):
+        raise LocalProtocolError(said, field="required")
+
 
 class Scopes:
     """The terms of every priced route, by its path and mark; and of those that sell tokens, by scope.
 
+    A path with one of the characters ``templates`` in it is a pattern: what is sold there is the path that was asked for.
     Where one path has several prices (by method), a token, or a sign-in, for one of them must not open another: what they are
     for then has the function's name to it.
     """
 
-    def __init__(self, seller: Seller, routes: Routes, templates: Callable[[str], bool]) -> None:
+    def __init__(self, seller: Seller, routes: Routes, templates: str) -> None:
         self._suffixes: dict[tuple[str, int], str] = {}
         self._shelves: dict[tuple[str, int], Shelf] = {}
         several = seller.ring is not None or seller.sign_in
         for path, marks in routes.marks.items():
+            whole = not any(sign in path for sign in templates)
             apart = several and len({id(each.listing) for each in marks}) > 1
             for each in marks:
                 suffix = f"#{getattr(each.endpoint, '__name__', each.where)}" if apart else ""
                 self._suffixes[path, id(each)] = suffix
-                self._shelves[path, id(each)] = Shelf(seller, each.listing, path + suffix, whole=not templates(path))
+                self._shelves[path, id(each)] = Shelf(seller, each.listing, path + suffix, whole=whole)
         self.tokens = {shelf.path: shelf for shelf in self._shelves.values() if shelf.sells_tokens}
         """What tokens are sold for."""
         if several and len({shelf.path for shelf in self._shelves.values()}) < len(self._shelves):

@@ -14,40 +14,25 @@ function without it, or on a WebSocket keeps it from starting, and from answerin
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from collections.abc import Iterator
+from typing import Any, Final, Unpack
 
-from x402bind.pricing import Listing, Pricing, Shelf
 from x402bind.seller import Seller
-from x402core.errors import LocalProtocolError
 
+from .door import EndpointDoor, Options
 from .held import App, Receive, Scope, Send
 from .lifespan import live
-from .marks import SOLD, Mark, mark, mark_of
-from .routes import Routes, Scopes, listed
-from .sale import Counter, Sale
+from .marks import Mark, mark_of, sold
+from .routes import Routes
+from .sale import Sale
+from .starlette_routes import Found, walk
 
-if TYPE_CHECKING:
-    from x402bind.paywall import Paywall
+__all__ = ["Found", "Payments", "walk"]
 
-__all__ = ["Payments"]
-
-E = TypeVar("E")
 _ASKED: Final = "x402.asked"
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
-    """A route of the application: what is patched, its whole path, and what the framework says of it."""
-
-    route: Any
-    path: str
-    says: Any
-
-
-class Payments:
+class Payments(EndpointDoor):
     """Sell endpoints of ``app`` through ``seller``; name them with :meth:`required`.
 
     ``token_path``, ``hold_most``, ``body_most`` (bytes), ``prove`` and ``paywall`` are as for
@@ -55,42 +40,11 @@ class Payments:
     applications mounted under it.  The handler finds who paid in ``request.scope["x402"]``.
     """
 
-    def __init__(
-        self,
-        app: Any,
-        seller: Seller,
-        *,
-        token_path: str = "/token",
-        hold_most: int = 1 << 20,
-        body_most: int = 1 << 20,
-        prove: bool = True,
-        paywall: Paywall | None = None,
-    ) -> None:
-        self.app, self.seller, self.prove, self.token_path = app, seller, prove, token_path
-        self.counter = Counter(seller, hold_most, body_most, paywall)
-        self._marks: list[Mark] = []
+    def __init__(self, app: Any, seller: Seller, **options: Unpack[Options]) -> None:
+        super().__init__(seller, **options)
+        self.app = app
         self._routes: dict[int, tuple[Any, list[str]]] = {}  # by the route's id, which its presence here keeps; and its paths
-        self._scopes: Scopes | None = None  # once the routes were walked
         app.add_middleware(_Door, payments=self)
-
-    def required(self, price: Pricing | Listing, **listing: Any) -> Callable[[E], E]:
-        """Return a decorator that puts a price on an endpoint: directly above the function, under the route's decorator.
-
-        ``price`` and the rest are as in :class:`~x402bind.pricing.Listing`; a function as price is called with the
-        framework's request, whose body it may read.  Raises: LocalProtocolError naming what is no price.
-        """
-        found_by = self._listed(price, listing)
-
-        def decorate(endpoint: E) -> E:
-            guarded, found = mark(endpoint, found_by)
-            self._marks.append(found)
-            self._scopes = None
-            return guarded  # type: ignore[no-any-return]
-
-        return decorate
-
-    def _listed(self, price: Pricing | Listing, said: Mapping[str, Any]) -> Listing:
-        return listed(self.seller, self.token_path, price, said, sync=False)
 
     # ----------------------------------------------------------------------------------------------------------- audit
 
@@ -113,17 +67,9 @@ class Payments:
                 problems.append(f"{found.path}: a WebSocket cannot be paid for; take the price off {marks[0].where}")
             elif marks:
                 priced.append((found, marks[0]))
-        problems += [problem for each in self._marks if (problem := routes.problem(each)) is not None]
-        if problems:
-            raise LocalProtocolError("; ".join(problems), field="required")
-        self._scopes = Scopes(self.seller, routes, lambda path: "{" in path)
+        self._open(routes, problems, templates="{")
         for found, each in priced:
             self._sell(found, each)
-
-    @property
-    def scopes(self) -> Mapping[str, Shelf]:
-        """What tokens are sold for."""
-        return {} if self._scopes is None else self._scopes.tokens
 
     def _marks_of(self, found: Found) -> Iterator[Mark]:
         """Yield what a route is priced by."""
@@ -142,11 +88,8 @@ class Payments:
 
     def _selling(self, inner: App, methods: Any, by: Mark, paths: list[str]) -> App:
         async def leashed(scope: Scope, receive: Receive, send: Send) -> None:
-            token = SOLD.set(by.listing)
-            try:
+            with sold(by.listing):
                 await inner(scope, receive, send)
-            finally:
-                SOLD.reset(token)
 
         async def handle(scope: Scope, receive: Receive, send: Send) -> None:
             if methods and scope["method"] not in methods:
@@ -158,20 +101,6 @@ class Payments:
             return await sale.sell(shelf, asked)
 
         return handle
-
-
-def walk(routes: Iterable[Any], prefix: str = "") -> Iterator[Found]:
-    """Yield every route of an application that can be reached, those of mounts and included routers too."""
-    fastapi = sys.modules.get("fastapi.routing")
-    contexts = getattr(fastapi, "iter_route_contexts", iter)
-    for says in contexts(routes):
-        included = getattr(says, "_route_context", None)
-        route = getattr(included, "starlette_route", None) or getattr(says, "original_route", says)
-        path = prefix + (getattr(says, "path", None) or "")
-        if hasattr(route, "endpoint"):
-            yield Found(route, path, says)
-        else:
-            yield from walk(getattr(route, "routes", None) or (), path)
 
 
 def _request(scope: Scope, receive: Receive) -> Any:

@@ -14,7 +14,8 @@ import anyio
 import httpx
 
 from x402bind.chain.transports import AsyncHttp
-from x402bind.clients.httpx import AsyncPaymentTransport, _Call, _trail
+from x402bind.clients.httpx import AsyncPaymentTransport
+from x402bind.clients.httpx.exchange import HttpxCall, trail_of
 from x402bind.clients.purse import Purse
 from x402bind.drive import adispatch, arun
 from x402core.commands import SendTokenRequest
@@ -97,11 +98,11 @@ class MockTransport(AsyncPaymentTransport):
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send a request, and pay if it takes that.  Raises: as :class:`AsyncPaymentTransport`'s."""
-        url, trail = _trail(request)
+        url, trail = trail_of(request)
         purse = None if trail is None else self._purse_now()
         if trail is None or purse is None:
             return await self._inner.handle_async_request(request)
-        call = _Call(purse, request, trail, url)
+        call = HttpxCall(purse, request, trail, url)
         call.machine = MockExchange(purse.policy, call.machine.payer, entropy=call.machine.entropy)
         # the leaves of the transport that we are, for the purse of this moment
         leaves = AsyncPaymentTransport(self._inner, purse, chain=self.chain)._leaves
