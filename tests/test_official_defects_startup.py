@@ -298,7 +298,8 @@ def test_the_402_is_there_from_the_first_request_on() -> None:
     app = PaymentMiddleware(Api(), seller(), {"/paid": "$0.01"}, prove=False)
 
     async def go() -> None:
-        answer = await visit(app)
+        async with living(app):
+            answer = await visit(app)
         assert (answer.status, bool(answer.one(v2.PAYMENT_REQUIRED))) == (402, True)
 
     anyio.run(go)

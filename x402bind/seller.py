@@ -47,6 +47,7 @@ from .pricing import PaymentOption, Prices, each
 from .remote_settler import RemoteSettler
 from .settler import Settler
 from .translate.chain import chain_table, prove_chain
+from .translate.deployed import Sold, needs, prove_code
 from .translate.facilitator import Facilitators, RemoteFacilitator, facilitator_table, supported_by
 from .translate.ledger import LedgerPerformer
 from .translate.verify import verify_table
@@ -168,7 +169,8 @@ class Seller:
         self._kinds: dict[Network, Address] = {}
         self.performer = LedgerPerformer(self.ledger, clock)
         self._on_refund_due = on_refund_due
-        self._sold: set[tuple[Network, Address]] = set()
+        self._sold: set[Sold] = set()
+        self._proved: frozenset[Sold] = frozenset()
 
     def _check_settler(self, pay_to: str | None) -> None:
         """Refuse what nobody could settle, or nobody would be paid for."""
@@ -221,7 +223,7 @@ class Seller:
             audience = self.url or "x402"
             endpoint = urlsplit(self.url).path + token_path
             token = TokenTerms(self.ring, audience, path, endpoint, self.token_lifetime, self.most_open)
-        self._sold |= {(offer.network, offer.asset) for offer in offered}
+        self._sold |= {Sold(offer.network, offer.asset, offer.scheme, offer.method) for offer in offered}
         lasts = self.sign_in and all(offer.scheme == EXACT for offer in offered)  # what is metered is paid each time
         sponsored = any(offer.method is Method.PERMIT2 for offer in offered)
         return Terms(
@@ -305,18 +307,28 @@ class Seller:
     async def prove(self) -> None:
         """Ask every node whether it serves the chain it should, and every asset sold for whether it is what we think.
 
-        The facilitators, where there are any, are asked what they settle.  Raises: LocalProtocolError listing what to change;
-        ChainUnavailable, NodeError or FacilitatorUnavailable when one cannot be asked.
+        What is sold by Permit2 needs contracts, too: they have to be there.  The facilitators, where there are any, are asked
+        what they settle.  Raises: LocalProtocolError listing what to change; ChainUnavailable, NodeError or
+        FacilitatorUnavailable when one cannot be asked.
         """
+        self._proved = frozenset(self._sold)
         await self.prepare()
         problems: list[str] = []
         for network, endpoint in self.endpoints.items():
-            assets = [asset for asset in self.registry.assets(network) if (network, asset.address) in self._sold]
+            sold = [each for each in self._proved if each.network == network]
+            assets = [asset for asset in self.registry.assets(network) if any(asset.address == each.asset for each in sold)]
+            contracts = needs(sold, [asset.address for asset in assets])
             async with self._asking() as perform:
                 told = await arun(prove_chain(endpoint, assets), perform)
+                told = told or await arun(prove_code(endpoint, contracts), perform)
             problems += [f"{network}: {problem}" for problem in told]
         if problems:
             raise LocalProtocolError("; ".join(problems), field="rpc")
+
+    @property
+    def proved(self) -> bool:
+        """True when nothing was priced since :meth:`prove` began."""
+        return self._proved == self._sold
 
     @asynccontextmanager
     async def _asking(self) -> AsyncIterator[AsyncPerform]:

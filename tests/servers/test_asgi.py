@@ -18,15 +18,19 @@ import httpx
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from starlette.applications import Starlette
+from starlette.routing import Mount
 
 from tests.servers.visitor import Visit, living, visit
 from tests.shop import FUNDS, PRICE, RELAYER, Api, Ground, Payer, Shop, TroubledNode, fresh, offer_of, token_body
 from x402bind.chain.devnet import Devnet
 from x402bind.ledger import SqliteLedger
+from x402bind.paywall import Paywall
 from x402bind.seller import Seller
 from x402bind.servers.asgi import PaymentMiddleware
 from x402bind.servers.held import Receive, ResponseTooLarge, Scope, Send
-from x402core.errors import LocalProtocolError
+from x402bind.servers.sale import _idle
+from x402core.errors import LocalProtocolError, Reason
 from x402core.events import Dialect, Method
 from x402core.machines.settlement import SettlementPolicy
 from x402core.values import Millis, eip155
@@ -66,6 +70,11 @@ class Stand:
 
     def earned(self, payments: int) -> None:
         assert self.shop.earned == payments * PRICE
+
+    async def asked(self, path: str = "/paid", **how: Any) -> Visit:
+        """Start, answer one request, and stop."""
+        async with living(self.app):
+            return await visit(self.app, path, **how)
 
 
 # -------------------------------------------------------------------------------------------------------- what is priced
@@ -112,7 +121,7 @@ def priced(ground: Ground, tmp_path_factory: pytest.TempPathFactory) -> Any:
 @in_loop
 async def test_a_mount_does_not_make_it_free(ground: Ground, tmp_path: Path, path: str, root: str) -> None:
     stand = Stand(ground, tmp_path)
-    assert (await visit(stand.app, path, root_path=root)).status == 402
+    assert (await stand.asked(path, root_path=root)).status == 402
     assert stand.api.runs == 0
 
 
@@ -557,7 +566,7 @@ WORTHLESS = ["", "a", "a.b", "a.b.c", 5000 * "a", f"{60 * 'a'}.{43 * 'a'}", ".."
 @in_loop
 async def test_a_worthless_token_is_402(ground: Ground, tmp_path: Path, token: str, kind: str) -> None:
     stand = Stand(ground, tmp_path)
-    assert (await visit(stand.app, headers={"Authorization": f"{kind} {token}"})).status == 402
+    assert (await stand.asked(headers={"Authorization": f"{kind} {token}"})).status == 402
     assert stand.api.runs == 0
 
 
@@ -599,7 +608,7 @@ def valid(ground: Ground, unsold: Stand) -> Any:
 
 def status_of(stand: Stand, **how: Any) -> int:
     """Return what a request is answered with, having looked that nobody was charged for it."""
-    status = anyio.run(lambda: visit(stand.app, **how)).status
+    status = anyio.run(lambda: stand.asked(**how)).status
     assert (stand.api.runs, stand.shop.earned, stand.shop.entries()) == (0, 0, ())
     return status
 
@@ -695,6 +704,50 @@ async def test_without_a_settler_nothing_is_sold(ground: Ground, tmp_path: Path,
     assert (refused.status, stand.shop.entries() and stand.shop.entries()[0].payer) == (503, None)
     assert (await visit(stand.app, **_v2(stand, payer))).status == 503  # nor is anything sent that nobody looks after
     assert ([entry.transactions for entry in stand.shop.entries()], ground.balance(payer.address)) == ([()], FUNDS)
+
+
+@in_loop
+async def test_without_a_settler_nobody_is_asked_to_pay(
+    ground: Ground, tmp_path: Path, payer: Payer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Our trouble is 503, never 402: whoever signed for that would sign in vain, and sign again."""
+    stand = Stand(ground, tmp_path, edge={"paywall": Paywall()})
+    poor = ground.payer(0)
+    _idle.cache_clear()
+    for how in ({}, {"headers": {"Accept": "text/html"}}, {"method": "POST"}, _v2(stand, poor), _token(stand, poor)):
+        answer = await visit(stand.app, **how)
+        assert (answer.status, answer.all("Retry-After"), answer.all(v2.PAYMENT_REQUIRED)) == (503, ["1"], [])
+        assert (answer.one("Content-Type"), json.loads(answer.body)["title"]) == (
+            "application/problem+json",
+            Reason.UNAVAILABLE,
+        )
+    (said,) = [record.message for record in caplog.records if record.name == "x402bind.asgi"]  # once, for whoever runs it
+    assert all(word in said for word in ("503", "lifespan", "seller.running()"))
+    assert (stand.shop.entries(), stand.api.runs, (await visit(stand.app, "/free")).status) == ((), 0, 200)
+    assert (await stand.asked()).status == 402
+    assert (await visit(stand.app)).status == 503  # and so it is once the lifespan has ended
+
+
+@in_loop
+async def test_a_mounted_shop_that_nobody_starts_is_503_and_its_free_paths_are_served(ground: Ground, tmp_path: Path) -> None:
+    outer = Starlette(routes=[Mount("/sub", app=Stand(ground, tmp_path).app)])
+    async with living(outer):
+        assert [(await visit(outer, path)).status for path in ("/sub/paid", "/sub/free")] == [503, 200]
+
+
+@in_loop
+async def test_without_a_settler_whoever_has_paid_is_served(ground: Ground, tmp_path: Path, payer: Payer) -> None:
+    """What was paid for needs nobody to settle it: the same answer to the same payment, and what a token opens."""
+    stand = Stand(ground, tmp_path)
+    async with living(stand.app):
+        paid = _v2(stand, payer)
+        served = await visit(stand.app, **paid)
+        token = json.loads((await visit(stand.app, **_token(stand, payer))).body)["access_token"]
+        assert await stand.shop.seller.settler.drain(10)
+    again = await visit(stand.app, **paid)
+    assert (again.status, again.body) == (200, served.body)
+    assert (await visit(stand.app, headers={"Authorization": f"Bearer {token}"})).status == 200
+    stand.earned(2)
 
 
 # ----------------------------------------------------------------------------------------------------------- a real server

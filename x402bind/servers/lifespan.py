@@ -44,12 +44,17 @@ async def live(
         told.append(message["type"])
         if message["type"].startswith("lifespan.shutdown."):  # said when the settler has stopped too
             last.append(message)
-        elif message["type"] == "lifespan.startup.complete" and (problem := _wrong(audit)) is not None:
+        elif message["type"] == "lifespan.startup.complete" and (problem := await wrong()) is not None:
             told[-1] = "lifespan.startup.failed"  # only now has the application added what it adds at start-up
             await send({"type": "lifespan.startup.failed", "message": problem})
             raise LocalProtocolError(problem, field="app")
         else:
             await send(message)
+
+    async def wrong() -> str | None:
+        problem = _wrong(audit)
+        more = problem is None and prove and not seller.proved  # a price may be known, or its seller, only by now
+        return await unproved(seller) if more else problem
 
     if prove and (problem := await unproved(seller)) is not None:
         await receive()

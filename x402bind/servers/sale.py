@@ -22,7 +22,7 @@ from x402bind.drive import arun
 from x402bind.pricing import Asked, Paid, Shelf
 from x402bind.seller import Seller
 from x402core.commands import Command, InvokeHandler, RecordIntent, ReportRefundDue, Respond, SettlePayment
-from x402core.errors import LocalProtocolError, Reply
+from x402core.errors import LocalProtocolError, Reason, Reply, problem
 from x402core.events import HandlerHead, Headers, Payer, RequestHead, TokenRequest
 from x402core.machines.machine import Machine
 from x402core.policy import Terms
@@ -115,8 +115,6 @@ class Sale:
         self.reference = shelf.listing.named(self._request()) if paying else None  # before the money moves: it may raise
         prices = shelf.compute(self._request()) if shelf.computed else None
         terms = shelf.terms(path, await prices if inspect.isawaitable(prices) else prices)
-        if not self.counter.seller.settler.works:
-            _idle()
         digest = hashlib.sha256(self.body).digest() if paying and self.body is not None else b""
         head = RequestHead(self.scope["method"], _target(self.scope), headers, digest)
         await self._drive(self.counter.seller.server_exchange(terms), head, terms)
@@ -164,8 +162,16 @@ class Sale:
             return await self.handler.release(final.add_headers)
         broken = self.handler is not None and not self.handler.ready and final.reply.status == 500
         if not (broken and self.inside and not http.carries_receipt(final.reply.headers)):
-            await send_reply(self.send, self.counter.shown(final.reply, terms, _headers(self.scope), self.scope["method"]))
+            reply = self._never_in_vain(final.reply)
+            await send_reply(self.send, self.counter.shown(reply, terms, _headers(self.scope), self.scope["method"]))
         return None
+
+    def _never_in_vain(self, reply: Reply) -> Reply:
+        """Return a reply as it is, but 503 for a 402 while nobody settles: whoever signs for that signs in vain."""
+        if reply.status != 402 or self.counter.seller.settler.works:
+            return reply
+        _idle()
+        return _CLOSED
 
     async def _perform(self, command: Command[Any]) -> Any:
         kind = type(command)
@@ -240,10 +246,21 @@ class Sale:
                 return bytes(body)
 
 
+_CLOSED: Final = problem(
+    503,
+    "Nothing can be paid for here just now. Try again later, with the same payment if you have signed one.",
+    reason=Reason.UNAVAILABLE,
+    headers=(("Retry-After", "1"),),
+)
+
+
 @cache
 def _idle() -> None:
-    """Say once that whoever pays will be turned away."""
-    _log.error("a price is asked, but nothing can be settled: hand the lifespan of the outermost application through")
+    """Say once why nothing is sold, and what to do."""
+    _log.error(
+        "whoever has not paid is answered 503, as nothing can be settled: the seller was not started. Have the server run the "
+        "lifespan of the outermost application, where the prices belong; or serve inside 'async with seller.running()'"
+    )
 
 
 _nothing: Final[Callable[[], None]] = lambda: None  # noqa: E731

@@ -18,6 +18,7 @@ import pytest
 
 from tests.chains import Missing
 from tests.install_peers import PEERS
+from tests.servers.visitor import living
 from tests.shop import FUNDS
 
 from .stand import PRICE, Sepolia, stand
@@ -60,8 +61,12 @@ def test_the_servers_of_the_readme_ask_for_their_price(
     exec(compile(code, "README", "exec"), namespace)
     (path,) = re.findall(r'@app\.get\("([^"]+)"\)', code)
 
+    app = namespace["app"]
+    app._prove = False  # there is no Internet here
+
     async def ask() -> httpx.Response:
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(namespace["app"]), base_url="http://shop.test") as client:
+        transport = httpx.ASGITransport(app)
+        async with living(app), httpx.AsyncClient(transport=transport, base_url="http://shop.test") as client:
             return await client.get(path)
 
     answer = anyio.run(ask)
