@@ -22,7 +22,8 @@ import pytest
 from eth_account import Account
 
 from tests.chains import Missing
-from tests.compat.y402.ground import Till, our_facilitator
+from tests.compat.y402.ground import Site, Till, our_facilitator
+from tests.compat.y402.relay import FirstVersionOnly
 from tests.install_peers import PEERS
 from tests.shop import FUNDS, PRICE, Ground, fresh, on_anvil, on_devnet, until
 
@@ -57,7 +58,6 @@ def facilitator(ground: Ground, tmp_path_factory: pytest.TempPathFactory) -> Ite
 def our_fastapi(till: Till) -> Iterator[str]:
     from fastapi import FastAPI
 
-    from tests.compat.y402.ground import Site
     from x402bind.compat.y402.api.fastapi.middleware import payment_required
     from x402bind.compat.y402.api.fastapi.types.endpoint_settings import X402EndpointSettings
 
@@ -169,3 +169,24 @@ def test_our_clients_buy_from_its_server(ground: Ground, facilitator: str, serve
             response = buy(client, payer.key, url)
             assert (response.status_code, response.json()) == (200, {"sold": True}), client
             assert (ground.balance(payer.address), ground.balance(pay_to)) == (FUNDS - count * PRICE, count * PRICE)
+
+
+# -------------------------------------------------------------------------------------------- a facilitator of v1 alone
+
+
+def test_its_server_sells_through_a_v1_stand_in_and_ours_refuses_that_by_name(
+    ground: Ground, facilitator: str, tmp_path: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The released package asks in v1; ours asks in v2, says so before it offers anything, and moves no money."""
+    front, pay_to, payer = FirstVersionOnly(facilitator), fresh().address, ground.payer()
+    with Site(front) as site:
+        with its_server(site.origin, pay_to, "fastapi", "httpx") as url:
+            assert buy("httpx_sync", payer.key, url).json() == {"sold": True}
+        assert (front.asked, front.unheard, ground.balance(pay_to)) == (["/verify", "/settle"], [], PRICE)
+        till = Till(ground, site.origin, tmp_path)
+        for server in (our_fastapi, our_flask):
+            with server(till) as url, caplog.at_level("ERROR"):
+                assert httpx.post(url, json={}).status_code == 500
+            assert f"{site.origin} settles base-sepolia in x402 v1 only" in caplog.text + capfd.readouterr().err
+            caplog.clear()
+    assert (front.unheard, till.earned) == ([], 0)

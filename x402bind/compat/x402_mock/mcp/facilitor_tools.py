@@ -12,6 +12,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Final
 
+import anyio
+
 from x402bind.chain.errors import RpcError
 from x402bind.clients.httpx import outcome_of
 from x402bind.compat.x402_mock.adapters import AdapterHub
@@ -29,11 +31,15 @@ from x402bind.compat.x402_mock.servers.flows import setup_event_bus
 from x402core.errors import LocalProtocolError, RemoteProtocolError
 from x402core.values import Origin, local, parse_origin
 
+from .bodies import UNPACKED, read_text
+
 __all__ = ["FacilitorTools"]
 
-_MOST: Final = 1 << 18  # characters of a body that an agent is given
+_MOST: Final = 1 << 18  # bytes of a body that are read, and characters that an agent is given
 _LONGEST: Final = 120.0  # seconds
+_TRIPS: Final = 4  # requests that a purchase takes: asking, a token, asking with it, and once more
 _OURS: Final = frozenset({"authorization", "host", "payment-signature", "x-payment", "cookie"})
+_READING: Final = frozenset({"accept-encoding"})  # what is packed may unpack to anything
 _KEPT: Final = frozenset({"set-cookie", "authorization", "payment-response", "x-payment-response"})
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
@@ -79,20 +85,36 @@ class FacilitorTools:
     ) -> dict[str, Any]:
         """Request a resource and pay for it if that is asked, within the caps that were configured.
 
-        Returns status_code, headers, body and what became of the payment; or error.
+        Returns status_code, headers, body, what became of the payment, and truncated: whether there was more of the body than
+        is given, or was more to come when the time was over; or error.
         """
         wrong = self._refuse(url, method, headers or {})
         if wrong is not None:
             return {"error": wrong}
+        seconds = max(0.1, min(timeout, _LONGEST))
         try:
-            async with Http402Client(adapter_hub=self.hub, timeout=max(0.1, min(timeout, _LONGEST))) as client:
-                response = await client.request(method.upper(), url, headers=headers)
-                outcome = outcome_of(response)
+            with anyio.move_on_after((_TRIPS + 1) * seconds):
+                return await self._bought(method.upper(), url, headers or {}, seconds)
         except Exception as error:  # noqa: BLE001 - an agent is told the kind; texts may hold what it must not know
             return {"error": self._clean(f"{type(error).__name__}: {error}")}
+        return {"error": "TimeoutError: the server took too long; a payment that had left by then may be settled"}
+
+    async def _bought(self, method: str, url: str, headers: dict[str, str], seconds: float) -> dict[str, Any]:
+        asked = {**{name: value for name, value in headers.items() if name.lower() not in _READING}, **UNPACKED}
+        async with (
+            Http402Client(adapter_hub=self.hub, timeout=seconds) as client,
+            client.stream(method, url, headers=asked) as response,
+        ):
+            outcome = outcome_of(response)
+            body, whole = await read_text(response, _MOST, seconds)
         shown = {name: self._clean(value) for name, value in response.headers.items() if name not in _KEPT}
-        paid = "none" if outcome is None else outcome.kind.value
-        return {"status_code": response.status_code, "headers": shown, "body": self._clean(response.text), "payment": paid}
+        return {
+            "status_code": response.status_code,
+            "headers": shown,
+            "body": self._clean(body, whole=whole),
+            "truncated": not whole,
+            "payment": "none" if outcome is None else outcome.kind.value,
+        }
 
     def _refuse(self, url: str, method: str, headers: dict[str, str]) -> str | None:
         try:
@@ -107,10 +129,13 @@ class FacilitorTools:
             return f"headers: {', '.join(sorted(forbidden))} is not for tools to set"
         return None
 
-    def _clean(self, text: str) -> str:
-        """Cut a text and take out of it what an agent must not learn."""
-        for secret in self.hub.secrets():
+    def _clean(self, text: str, *, whole: bool = True) -> str:
+        """Cut a text and take out of it what an agent must not learn; of one that is not ``whole``, the last may be cut off."""
+        secrets = self.hub.secrets()
+        for secret in secrets:
             text = text.replace(secret, "[secret]")
+        for secret in () if whole else secrets:
+            text = text[: len(text) - next((n for n in range(len(secret) - 1, 0, -1) if text.endswith(secret[:n])), 0)]
         return text[:_MOST]
 
     # ------------------------------------------------------------------------------------------------------- the payee

@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import re
 import uuid
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 from urllib.parse import quote
@@ -34,6 +34,7 @@ from x402core.values import Network
 from x402core.wire.headers import find_all
 
 from .page import Html, Page
+from .seller import Y402Seller
 
 __all__ = ["LEDGER", "Endpoint", "Options", "Selling", "state_of"]
 
@@ -82,7 +83,7 @@ class Selling:
         self.options = options
         self.setups = FinalEndpointSetupRegistry(options.setup)
 
-    def seller(self, endpoints: Iterable[Any]) -> Seller:
+    def seller(self, endpoints: Sequence[Any]) -> Seller:
         """Return a seller for these endpoints.  Raises: MisconfigurationError for prices and setups that cannot be meant."""
         names: dict[str, int] = {}
         networks: dict[Network, None] = {}
@@ -99,7 +100,8 @@ class Selling:
             registry = registry | setup.own()
         config = self.options.facilitator_config or FacilitatorConfig()
         try:
-            return Seller(
+            return Y402Seller(
+                open_ended=self._dynamic(endpoints),
                 facilitator=config.remote(),
                 networks=tuple(networks),
                 pay_to=_NOBODY,
@@ -123,7 +125,7 @@ class Selling:
         mode = SettleMode(self.options.settle)
         return tuple(offer for each in checked(details) for offer in offers_of(each, setup, timeout=timeout, settle=mode))
 
-    def dynamic(self, endpoints: Iterable[Any]) -> bool:
+    def _dynamic(self, endpoints: Iterable[Any]) -> bool:
         """Say whether some price is a function of the request, so that what is sold on is not known before."""
         return any(callable(found.payments_details) for each in endpoints if (found := settings_of(each)) is not None)
 

@@ -97,6 +97,8 @@ class Gate:
     async def __call__(self, request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
         """Serve one request."""
         scope = request.scope
+        if self.seller is None and not self._found(scope["app"]):  # nothing is for sale yet
+            return await call_next(request)
         seller = self.attach(scope["app"])
         if not self._installed:
             await self._alive(seller)
@@ -117,13 +119,16 @@ class Gate:
         """
         if self._app not in (None, app):
             raise MisconfigurationError("one payment_required is for one application", field="app")
-        others = _others(app, self)
-        found = [each for each in _routes(app) if settings_of(_endpoint(each)) is not None and id(each.route) not in others]
+        found = self._found(app)
         if self.seller is None or any(id(each.route) not in self._routes for each in found):
             self._sell(found)
         assert self.seller is not None
         self._app = app
         return self.seller
+
+    def _found(self, app: Any) -> list[Found]:
+        others = _others(app, self)
+        return [each for each in _routes(app) if settings_of(_endpoint(each)) is not None and id(each.route) not in others]
 
     def _sell(self, found: list[Found]) -> None:
         if sockets := [each.path for each in found if not hasattr(each.route, "methods")]:
@@ -149,12 +154,8 @@ class Gate:
         """Have the seller live in this event loop for as long as that does; asked in another one, it moves there."""
         here, life = asyncio.get_running_loop(), self._life
         if life is None or life.loop is not here or life.task.done():
-            prove = self.prove and not self.selling.dynamic(self._endpoints())
-            life = self._life = _Life(here, seller, prove)
+            life = self._life = _Life(here, seller, self.prove)
         await asyncio.shield(life.born)
-
-    def _endpoints(self) -> Iterator[Any]:
-        return (_endpoint(each) for each in _routes(self._app))
 
 
 class _Life:
@@ -168,7 +169,8 @@ class _Life:
     async def _run(self, seller: Seller, prove: bool) -> None:
         try:
             if prove and (problem := await unproved(seller)) is not None:
-                raise MisconfigurationError(problem, field="facilitator_config")
+                field = "facilitator_config"
+                raise MisconfigurationError(problem.removeprefix(f"{field}: "), field=field)
             async with seller.running():
                 self.born.set_result(None)
                 await asyncio.Event().wait()
@@ -195,8 +197,7 @@ class _Door:
             await receive()
             return await send({"type": "lifespan.startup.failed", "message": str(error)})
         gate = self.gate
-        prove = gate.prove and not gate.selling.dynamic(gate._endpoints())
-        return await live(self.app, seller, scope, receive, send, prove=prove, audit=lambda: gate.attach(self.outermost))
+        return await live(self.app, seller, scope, receive, send, prove=gate.prove, audit=lambda: gate.attach(self.outermost))
 
 
 # ----------------------------------------------------------------------------------------------------------- one route

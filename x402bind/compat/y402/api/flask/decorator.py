@@ -25,7 +25,7 @@ from x402bind.ledger.contract import Ledger
 from x402bind.pricing import Paid
 from x402bind.seller import Seller
 from x402bind.servers.background import Background
-from x402bind.servers.flask import _asked, _Held, _response, _run, _write
+from x402bind.servers.flask_messages import Held, asked, response_of, run_view, write
 from x402bind.servers.marks import SOLD, mark_of
 from x402bind.servers.sync_sale import Incoming, SyncSale
 from x402core.events import Headers, Payer
@@ -105,7 +105,7 @@ class Gate:
 
         @functools.wraps(view)
         def priced(*args: Any, **kwargs: Any) -> Any:
-            return self._sell(view, functools.partial(_run, view, args, kwargs))
+            return self._sell(view, functools.partial(run_view, view, args, kwargs))
 
         return priced  # type: ignore[return-value]
 
@@ -113,30 +113,29 @@ class Gate:
         endpoint, background = self._endpoint(view), self._begun()
         found = mark_of(view)
         assert found is not None
-        incoming = _asked(request, request.path)
+        incoming = asked(request, request.path)
         asset = endpoint.asset(incoming.headers)
         if asset is None:  # a payment in what nothing is sold in is none
             incoming = _unpaid(incoming)
         shelf = endpoint.shelf(request.method, request.view_args or {}, asset or "")
 
-        def serve(payer: Payer | None, hold: bool) -> _Held:
+        def serve(payer: Payer | None, hold: bool) -> Held:
             assert isinstance(payer, Paid)
             g.x402 = state_of(payer)
             sold = SOLD.set(found.listing)
             try:
-                return _Held(_response(current_app, run), hold=hold, most=endpoint.counter.hold_most)
+                return Held(response_of(current_app, run), hold=hold, most=endpoint.counter.hold_most)
             finally:
                 SOLD.reset(sold)
 
-        write = functools.partial(_write, current_app)
-        return SyncSale(endpoint.counter, background, incoming, serve, write).sell(shelf)
+        answer = functools.partial(write, current_app)
+        return SyncSale(endpoint.counter, background, incoming, serve, answer).sell(shelf)
 
     def _begun(self) -> Background:
         with self._lock:
             if self.background is None:
                 self.seller = self.selling.seller(self._views)
-                prove = self.prove and not self.selling.dynamic(self._views)
-                self.background = Background(self.seller, prove=prove)
+                self.background = Background(self.seller, prove=self.prove)
             return self.background
 
     def _endpoint(self, view: Any) -> Endpoint:

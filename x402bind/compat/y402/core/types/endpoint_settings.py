@@ -6,6 +6,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias, TypeVar
 
+from x402bind.compat.y402.core.utils.guard import guard
+
 from .errors import MisconfigurationError
 from .paywall import PaywallConfig
 from .requirements import RequirePaymentDetails
@@ -66,13 +68,11 @@ class X402EndpointSettings:
             object.__setattr__(self, "storage_collection", "payments")
 
     def __call__(self, endpoint: E) -> E:
-        """Mark a function, above or below the decorator that makes it a route."""
+        """Mark a function and guard it, above or below the decorator that makes it a route: unsold it raises (Y1, Y2)."""
         if settings_of(endpoint) is not None:
             raise MisconfigurationError(f"{getattr(endpoint, '__qualname__', endpoint)} is priced twice", field="endpoint")
-        try:
-            setattr(endpoint, Y402_ENDPOINT_SETTINGS, self)
-        except AttributeError:
-            raise MisconfigurationError("write it above a function", field="endpoint") from None
+        guard(endpoint)
+        setattr(endpoint, Y402_ENDPOINT_SETTINGS, self)
         return endpoint
 
 
