@@ -22,7 +22,7 @@ from x402core.errors import LocalProtocolError
 from x402core.events import Dialect, Method, Offer, Resource, SettleMode
 from x402core.evm.address import own_address
 from x402core.machines.answers import LEASE_MARGIN
-from x402core.machines.machine import Machine, Steps, steps, translate
+from x402core.machines.machine import Finer, Machine, Steps, steps, translate
 from x402core.machines.remote import RemotePolicy
 from x402core.machines.server import ServerExchange
 from x402core.machines.settlement import SettlementPolicy
@@ -162,10 +162,11 @@ class Seller:
                 self.ledger, self.signer, self.endpoints, self.http, policy=settlement, clock=clock, patience=patience
             )
         self.settler.keep = max(self.settler.keep, 2 * self.token_lifetime)  # a token's payment is looked up while it lives
-        self._chain = chain_table(self.endpoints)
-        self._verify = verify_table(clock)
+        asking = verify_table(clock)
         if self.facilitators is not None:
-            self._verify |= facilitator_table(self.facilitators, clock, frozenset(self.endpoints))
+            asking |= facilitator_table(self.facilitators, clock, frozenset(self.endpoints))
+        chain = chain_table(self.endpoints)
+        self._table = {**chain, **{kind: _composed(finer, chain) for kind, finer in asking.items()}}
         self._kinds: dict[Network, Address] = {}
         self.performer = LedgerPerformer(self.ledger, clock)
         self._on_refund_due = on_refund_due
@@ -352,7 +353,7 @@ class Seller:
 
     def driven(self, machine: Machine[Any, Any], event: Any) -> Steps:
         """Drive a machine, with everything translated down to leaves that an edge performs."""
-        return translate(translate(steps(machine, event, self.clock), self._verify), self._chain)
+        return translate(steps(machine, event, self.clock), self._table)
 
     async def on_ledger(self, command: Command[Any], held: Callable[[], Any]) -> Any:
         """Perform a ledger command, in a thread where the ledger blocks."""
@@ -396,3 +397,8 @@ class Seller:
         """Let go of connections and the ledger."""
         await self.http.aclose()
         self.ledger.close()
+
+
+def _composed(finer: Finer, table: Mapping[type[Command[Any]], Finer]) -> Finer:
+    """Return what translates a command by ``finer``, and what that asks by ``table``."""
+    return lambda command: translate(finer(command), table)

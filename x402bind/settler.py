@@ -9,12 +9,12 @@ import logging
 from collections.abc import Callable, Generator, Mapping
 from typing import Any, Final, cast
 
-from x402core.commands import AllocateTxNumbers, Command, Lane, SignTransactions
+from x402core.commands import AllocateTxNumbers, Broadcast, Command, Lane, Sent, SignTransactions
 from x402core.errors import LocalProtocolError
 from x402core.events import Eip2612Permit, Permit2Permit
 from x402core.evm.transaction import decode
 from x402core.ledger import SettlementRecord
-from x402core.machines.machine import Steps, ask, translate
+from x402core.machines.machine import Finer, Steps, ask, translate
 from x402core.machines.settlement import SettlementMachine, SettlementPolicy
 from x402core.values import Address, Millis, Network
 
@@ -22,12 +22,14 @@ from .chain.nodes import NodesLike, nodes
 from .chain.signers import Signer
 from .chain.transports import AsyncHttp
 from .ledger.contract import Ledger
-from .translate.chain import chain_table, fees_and_number, retry_reads
+from .translate.chain import AccountView, chain_table, fees_and_number, retry_reads
 from .worker import Worker, now_millis
 
 __all__ = ["Settler", "TakeNumbers", "now_millis"]
 
 _log: Final = logging.getLogger("x402bind.settler")
+_FRESH: Final = 250
+"""Milliseconds for which an account's number and the fees are used again: many are paid within one block."""
 
 
 class TakeNumbers(Command["tuple[int, ...]"]):
@@ -62,6 +64,12 @@ class Settler(Worker):
         self._http = http
         self._endpoints = {network: nodes(value, network) for network, value in endpoints.items()}
         self._chain = chain_table(self._endpoints)
+        self._table: dict[type[Command[Any]], Finer] = {
+            **self._chain,
+            AllocateTxNumbers: self._allocate,
+            Broadcast: self._broadcast,
+        }
+        self._views: dict[Network, tuple[Millis, AccountView]] = {}
         self._foreign: set[str] = set()
         super().__init__(ledger, clock=clock, patience=patience, poll=poll, most=most, lease=lease)
 
@@ -83,19 +91,39 @@ class Settler(Worker):
 
     def translated(self, driven: Steps) -> Steps:
         """Turn the machine's commands into JSON-RPC, signatures and ledger calls."""
-        return translate(translate(driven, {AllocateTxNumbers: self._allocate}), self._chain)
+        return translate(driven, self._table)
 
     def performers(self) -> Mapping[type[Command[Any]], Callable[[Any], Any]]:
         """Return who performs the leaves, beside the ledger."""
         return {**self._http.table, SignTransactions: self.signer.sign, TakeNumbers: self._take_numbers}
 
     def _allocate(self, command: AllocateTxNumbers) -> Generator[Command[Any], Any, Lane]:
-        endpoint = self._endpoints.get(command.network)
-        if endpoint is None:
-            raise LocalProtocolError(f"no node is configured for {command.network}", field="endpoints")
-        view = yield from retry_reads(lambda: fees_and_number(endpoint, self.signer.address))
+        view = yield from self._view(command.network)
         numbers = yield from ask(TakeNumbers(command, view.next_number))
         return Lane(numbers, view.max_fee, view.max_priority_fee)
+
+    def _view(self, network: Network) -> Generator[Command[Any], Any, AccountView]:
+        """Return our account's number and the fees, at most ``_FRESH`` old: what is offered outlasts six full blocks, and an
+        old number is only a lower floor.  A number that was taken meanwhile is refused, and then both are asked for anew.
+        """
+        until, view = self._views.get(network, (Millis(0), None))
+        if view is None or until <= self.clock():
+            endpoint = self._endpoints.get(network)
+            if endpoint is None:
+                raise LocalProtocolError(f"no node is configured for {network}", field="endpoints")
+            began = self.clock()
+            view = yield from retry_reads(lambda: fees_and_number(endpoint, self.signer.address))
+            self._views[network] = (Millis(began + _FRESH), view)
+        return view
+
+    def _broadcast(self, command: Broadcast) -> Generator[Command[Any], Any, Sent]:
+        said: Sent = Sent.UNCLEAR
+        try:
+            said = yield from self._chain[Broadcast](command)
+        finally:
+            if said is not Sent.ACCEPTED:
+                self._views.pop(command.network, None)
+        return said
 
     async def _take_numbers(self, take: TakeNumbers) -> tuple[int, ...]:
         account: Address = self.signer.address

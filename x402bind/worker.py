@@ -31,6 +31,7 @@ from x402core.machines.settlement import SettlementMachine
 from x402core.values import Millis
 
 from .drive import adispatch, arun
+from .leaves import FirstOf, HttpCall
 from .ledger.contract import Ledger
 from .translate.ledger import LEDGER_COMMANDS, LedgerPerformer
 
@@ -71,8 +72,8 @@ class Worker(ABC):
     """Settle in the background.  Use as ``async with worker.running():``.
 
     ``patience`` is how many seconds :meth:`settle` waits before it answers Pending; ``poll`` how often, in seconds, the
-    journal is looked through for intents of other processes; ``most`` how many settlements are busy at once; ``lease`` how
-    many milliseconds a settlement stays a silent worker's own.
+    journal is looked through for intents of other processes; ``most`` how many settlements ask a node, or a facilitator, at
+    once; ``lease`` how many milliseconds a settlement stays a silent worker's own.
 
     It also keeps the ledger from growing for ever: once an hour it forgets payments that are over and whose permits ended
     ``keep`` seconds ago (30 days).  Set ``keep`` before it runs; let it be longer than any access token lives.
@@ -314,11 +315,24 @@ class Worker(ABC):
             await anyio.sleep(max(0, command.at - self.clock()) / 1000)
             return await self._renew(key)
         try:
-            async with self._busy:
-                return await self._leaves(command)
+            if isinstance(command, HttpCall | FirstOf):
+                return await self._in_turn(command)
+            return await self._leaves(command)
         except Exception as error:
             _log.warning("%s failed for %s: %s", type(command).__name__, key, type(error).__name__)
             raise
+
+    async def _in_turn(self, command: Command[Any]) -> Any:
+        """Ask somebody else, when fewer than ``most`` of us do.  A place that is free is taken without giving up the loop."""
+        who = object()
+        try:
+            self._busy.acquire_on_behalf_of_nowait(who)
+        except anyio.WouldBlock:
+            await self._busy.acquire_on_behalf_of(who)
+        try:
+            return await self._leaves(command)
+        finally:
+            self._busy.release_on_behalf_of(who)
 
     async def _renew(self, key: str) -> None:
         now = self.clock()

@@ -7,6 +7,7 @@ below (:func:`quantity`, :func:`data`, ...) hold single results to their type in
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from x402core.events import Headers
 from x402core.machines.machine import ask
 from x402core.reads import Log, TxReceipt
 from x402core.values import Hash32, Network, chain_id, parse_address, parse_hash32, parse_hex
-from x402core.wire.json import Json, Writable, dumps, loads
+from x402core.wire.json import Json, Writable, loads
 
 from .errors import ChainUnavailable, NodeError, NodeErrorKind, classify, printable
 
@@ -54,6 +55,8 @@ _TOO_MANY_REQUESTS: Final = 429
 _MOST_DATA: Final = 1 << 20
 _MOST_LOGS: Final = 4096
 _DEPTH: Final = 16
+_written: Final = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
+"""Requests are ours, of hex strings and flags alone: what our own JSON is careful with does not occur in them."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -110,7 +113,7 @@ def request(endpoint: Endpoint, calls: Sequence[RpcCall]) -> HttpCall:
     documents: list[Writable] = [
         {"jsonrpc": "2.0", "id": number, "method": each.method, "params": each.params} for number, each in enumerate(calls)
     ]
-    body = dumps(documents[0] if len(documents) == 1 else documents)
+    body = _written(documents[0] if len(documents) == 1 else documents).encode()
     return HttpCall("POST", endpoint.url, (*_JSON, *endpoint.headers), body, endpoint.timeout)
 
 

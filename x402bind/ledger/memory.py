@@ -9,8 +9,6 @@ from __future__ import annotations
 import heapq
 import os
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
@@ -69,7 +67,7 @@ class _Store:
     leases: dict[str, tuple[str, Millis]] = field(default_factory=dict)
     open: dict[str, None] = field(default_factory=dict)  # keys of records without a final outcome
     debts: dict[tuple[str, str, str], set[str]] = field(default_factory=dict)  # debtor -> those of them that are his
-    slots: dict[str, set[str]] = field(default_factory=dict)  # slot -> keys of its records that are not void
+    slots: dict[str, str] = field(default_factory=dict)  # slot -> key of its record that is not void
     lanes: dict[tuple[Network, str], _Lane] = field(default_factory=dict)
     numbers: dict[tuple[Network, str], dict[tuple[str, int], _Number]] = field(default_factory=dict)  # by whose they are
     names: dict[str, str] = field(default_factory=dict)  # identifier -> key
@@ -120,7 +118,10 @@ class _Store:
         """Write a record, and where it is looked for."""
         key, slot, who = record.key, record.permit.slot, _debtor(record)
         self.records[key] = record
-        _move(self.slots, slot, key, there=not rows.is_void(record))
+        if not rows.is_void(record):
+            self.slots[slot] = key
+        elif self.slots.get(slot) == key:
+            del self.slots[slot]
         still_open = not rows.is_final(record.outcome)
         _move(self.debts, who, key, there=still_open)
         if still_open:
@@ -131,7 +132,8 @@ class _Store:
     def forget(self, key: str) -> SettlementRecord:
         """Take a record out, and from wherever it is looked for."""
         record = self.records.pop(key)
-        _move(self.slots, record.permit.slot, key, there=False)
+        if self.slots.get(record.permit.slot) == key:
+            del self.slots[record.permit.slot]
         _move(self.debts, _debtor(record), key, there=False)
         self.open.pop(key, None)
         return record
@@ -153,37 +155,53 @@ class _Store:
         return found[1] if found is not None else Millis(0)
 
 
-class MemoryLedger:
-    """Keep the ledger in a dictionary, for the life of the process; threads may share it."""
+class _Guarded:
+    """The store, for one thread at a time, in the process that opened it."""
+
+    __slots__ = ("_lock", "_pid", "_store")
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._pid = os.getpid()
-        self._stored: _Store | None = _Store()
+        self._store: _Store | None = _Store()
+
+    def __enter__(self) -> _Store:
+        if self._pid != os.getpid():  # a copy would answer TAKEN a second time; and another thread may have held the lock
+            raise LocalProtocolError("a memory ledger lives in the process that opened it; use sqlite: for several")
+        self._lock.acquire()
+        if self._store is None:
+            self._lock.release()
+            raise LocalProtocolError("this ledger is closed")
+        return self._store
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+    def close(self) -> None:
+        with self._lock:
+            self._store = None
+
+
+class MemoryLedger:
+    """Keep the ledger in a dictionary, for the life of the process; threads may share it."""
+
+    def __init__(self) -> None:
+        self._store = _Guarded()
 
     @property
     def blocking(self) -> bool:
         """Say that no call waits for anything but other threads' dictionary look-ups."""
         return False
 
-    @contextmanager
-    def _store(self) -> Iterator[_Store]:
-        if self._pid != os.getpid():  # a copy would answer TAKEN a second time; and another thread may have held the lock
-            raise LocalProtocolError("a memory ledger lives in the process that opened it; use sqlite: for several")
-        with self._lock:
-            if self._stored is None:
-                raise LocalProtocolError("this ledger is closed")
-            yield self._stored
-
     def recall(self, key: str, request: str, *, now: Millis, identifier: str = "") -> Claim:
         """See :meth:`Ledger.recall`."""
-        with self._store() as store:
+        with self._store as store:
             named = store.named(identifier, key, now)
             return rule.recall(*store.look(key), request=request, now=now, named=named)
 
     def claim(self, key: str, request: str, owner: str, until: Millis, *, now: Millis, identifier: str = "") -> Claim:
         """See :meth:`Ledger.claim`."""
-        with self._store() as store:
+        with self._store as store:
             row, record = store.look(key)
             claim = rule.decide(row, record, request=request, now=now, named=store.named(identifier, key, now))
             if (after := rows.taken(row, claim, key, request, owner, until, identifier)) is not None:
@@ -192,7 +210,7 @@ class MemoryLedger:
 
     def release(self, key: str, owner: str) -> None:
         """See :meth:`Ledger.release`."""
-        with self._store() as store:
+        with self._store as store:
             row, record = store.look(key)
             if rows.releasable(row, owner, record is not None):
                 store.drop(key)
@@ -201,7 +219,7 @@ class MemoryLedger:
 
     def extend(self, key: str, owner: str, until: Millis) -> bool:
         """See :meth:`Ledger.extend`."""
-        with self._store() as store:
+        with self._store as store:
             after = rows.extended(store.row(key), owner, until)
             if after is not None:
                 store.write(after, store.at(key))
@@ -226,7 +244,7 @@ class MemoryLedger:
         reply: Reply | None,
         grant: Grant | None,
     ) -> None:
-        with self._store() as store:
+        with self._store as store:
             row = store.row(key)
             if (after := rows.closed(row, owner, state, settled, reply)) is not None:
                 store.write(after, store.at(key))
@@ -237,12 +255,12 @@ class MemoryLedger:
 
     def payment_state(self, key: str) -> PaymentState:
         """See :meth:`Ledger.payment_state`."""
-        with self._store() as store:
+        with self._store as store:
             return rule.payment_state(*store.look(key))
 
     def sign_in(self, resource: str, payer: Address, nonce: str, until: Millis, *, now: Millis) -> SignedIn:
         """See :meth:`Ledger.sign_in`."""
-        with self._store() as store:
+        with self._store as store:
             if until <= now or store.nonces.get((payer, nonce), now) > now:
                 return SignedIn.NONCE_USED
             if not any(rows.firm(*store.look(key)) for key in store.grants.get((resource, payer), ())):
@@ -255,7 +273,7 @@ class MemoryLedger:
 
     def record_intent(self, record: SettlementRecord, most_open: Amount | None) -> Stored:
         """See :meth:`Ledger.record_intent`."""
-        with self._store() as store:
+        with self._store as store:
             if record.key in store.records:
                 return Stored.DUPLICATE
             if store.conflict(record):
@@ -269,7 +287,7 @@ class MemoryLedger:
 
     def persist_intent(self, record: SettlementRecord) -> SettlementRecord | None:
         """See :meth:`Ledger.persist_intent`."""
-        with self._store() as store:
+        with self._store as store:
             stored = store.records.get(record.key)
             if stored is None:
                 if store.conflict(record):
@@ -279,7 +297,7 @@ class MemoryLedger:
 
     def persist(self, record: SettlementRecord) -> SettlementRecord:
         """See :meth:`Ledger.persist`."""
-        with self._store() as store:
+        with self._store as store:
             key, stored = record.key, store.records.get(record.key)
             if stored is None:
                 raise LocalProtocolError("no intent is journaled for this settlement", field="record")
@@ -295,18 +313,18 @@ class MemoryLedger:
 
     def record(self, key: str) -> SettlementRecord | None:
         """See :meth:`Ledger.record`."""
-        with self._store() as store:
+        with self._store as store:
             return store.records.get(key)
 
     def open_records(self) -> tuple[SettlementRecord, ...]:
         """See :meth:`Ledger.open_records`."""
-        with self._store() as store:
+        with self._store as store:
             still_open = (store.records[key] for key in store.open)
             return tuple(sorted(still_open, key=lambda record: record.created))
 
     def lease(self, key: str, worker: str, until: Millis, *, now: Millis) -> bool:
         """See :meth:`Ledger.lease`."""
-        with self._store() as store:
+        with self._store as store:
             holder, ends = store.leases.get(key, (worker, now))
             if holder != worker and now < ends:
                 return False
@@ -315,14 +333,14 @@ class MemoryLedger:
 
     def unlease(self, key: str, worker: str) -> None:
         """See :meth:`Ledger.unlease`."""
-        with self._store() as store:
+        with self._store as store:
             if store.leases.get(key, ("", 0))[0] == worker:
                 del store.leases[key]
 
     def allocate(self, network: Network, account: str, key: str, count: int, *, floor: int) -> tuple[int, ...]:
         """See :meth:`Ledger.allocate`."""
         rows.ask_numbers(count, floor)
-        with self._store() as store:
+        with self._store as store:
             lane = store.lanes.setdefault((network, account), _Lane())
             live = lane.at(floor)
             own = store.numbers.setdefault((network, key), {})
@@ -340,13 +358,13 @@ class MemoryLedger:
 
     def return_numbers(self, network: Network, key: str) -> None:
         """See :meth:`Ledger.return_numbers`."""
-        with self._store() as store:
+        with self._store as store:
             store.free(network, key, NumberState.HELD, NumberState.USED)
 
     def catalogue(self, entry: CatalogEntry) -> None:
         """See :meth:`Ledger.catalogue`."""
         at = (rows.listable(entry).key, entry.payee)
-        with self._store() as store:
+        with self._store as store:
             known = store.catalog.get(at)
             if known is not None and known.last_updated > entry.last_updated:
                 return
@@ -358,21 +376,21 @@ class MemoryLedger:
 
     def resources(self, query: CatalogQuery) -> tuple[tuple[CatalogEntry, ...], int]:
         """See :meth:`Ledger.resources`."""
-        with self._store() as store:
+        with self._store as store:
             found = tuple(entry for entry in store.catalog.values() if query.matches(entry))
             return found[query.offset : query.offset + query.limit], len(found)
 
     def search(self, text: str, query: CatalogQuery) -> tuple[tuple[CatalogEntry, ...], int]:
         """See :meth:`Ledger.search`."""
         words = terms(text)
-        with self._store() as store:
+        with self._store as store:
             found = [e for e in store.catalog.values() if query.matches(e) and all(word in e.words for word in words)]
             found.sort(key=lambda entry: -entry.last_updated)
             return tuple(found[query.offset : query.offset + query.limit]), len(found)
 
     def prune(self, before: Millis) -> int:
         """See :meth:`Ledger.prune`."""
-        with self._store() as store:
+        with self._store as store:
             over = [k for k, r in store.records.items() if rows.prunable(store.row(k), store.at(k), r, before)]
             alone = [k for k, (r, at) in store.claims.items() if k not in store.records and rows.lapsed(r, at, before)]
             for key in over:
@@ -389,15 +407,14 @@ class MemoryLedger:
 
     def entries(self, *, since: Millis = Millis(0)) -> tuple[Entry, ...]:
         """See :meth:`Ledger.entries`."""
-        with self._store() as store:
+        with self._store as store:
             keys = store.claims.keys() | store.records.keys()
             found = (rows.entry(key, store.row(key), store.at(key), store.records.get(key)) for key in keys)
             return tuple(sorted((e for e in found if e.created >= since), key=lambda e: (e.created, e.key)))
 
     def close(self) -> None:
         """Forget everything."""
-        with self._lock:
-            self._stored = None
+        self._store.close()
 
 
 def _debtor(record: SettlementRecord) -> tuple[str, str, str]:

@@ -23,14 +23,14 @@ _MAX_DEPTH: Final = 32  # a transaction needs 4; deeper is an attempt on the sta
 
 def encode(item: Encodable) -> bytes:
     """Return the RLP of bytes, a whole number or a sequence of these.  Raises: LocalProtocolError for anything else."""
+    if isinstance(item, int):
+        if item < 0:
+            raise LocalProtocolError("RLP has no negative numbers", field="item")
+        item = item.to_bytes((item.bit_length() + 7) // 8, "big")
     if isinstance(item, (bytes, bytearray)):
         if len(item) == 1 and item[0] < 0x80:
             return bytes(item)
         return _prefix(0x80, len(item)) + item
-    if isinstance(item, int):
-        if item < 0:
-            raise LocalProtocolError("RLP has no negative numbers", field="item")
-        return encode(item.to_bytes((item.bit_length() + 7) // 8, "big"))
     if isinstance(item, (list, tuple)):
         body = b"".join([encode(part) for part in item])
         return _prefix(0xC0, len(body)) + body

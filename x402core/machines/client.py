@@ -606,7 +606,7 @@ def _signature(signature: bytes) -> bytes | Refusal:
 
 
 def _says_when(head: ResponseHead) -> bool:
-    """Say whether a server in trouble asks to be asked again; a handler's own 409 or 503 asks for nothing, and is the answer."""
+    """Say whether a server in trouble asks to be asked again; a handler's own 409 or 503 does not, and is the answer."""
     return head.status in (409, 503) and any(name.lower() == "retry-after" for name, _ in head.headers)
 
 

@@ -25,12 +25,12 @@ from x402core.errors import LocalProtocolError
 from x402core.events import CANCELLED, Answered, Cancelled, Event, Failed
 from x402core.values import Millis
 
-__all__ = ["Cancel", "Input", "Machine", "Row", "State", "Steps", "ask", "steps", "translate"]
+__all__ = ["Cancel", "Finer", "Input", "Machine", "Row", "State", "Steps", "ask", "steps", "translate"]
 
 Commands = tuple[Command[Any], ...]
 Action = Callable[[Any, Any, Millis], Commands]
 Steps = Generator[Command[Any], Any, "Command[Any] | None"]
-"""A driven machine: yields commands, is sent answers, returns its final command (None when it ended on a cancel)."""
+"""A driven machine: yields commands, is sent answers, returns its final command (None when it ended without one)."""
 
 
 class State(Enum):
