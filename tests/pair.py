@@ -49,6 +49,7 @@ from x402core.commands import (
     SignTransactions,
     SignTypedData,
     StoreToken,
+    StreamResponse,
     VerifyPayment,
     WakeAt,
 )
@@ -92,6 +93,7 @@ class World:
     patience: int = 20  # wake-ups a seller waits for a settlement
     status: int = 200  # what the handler answers
     held: bool = True
+    breaks: bool = False  # whether a stream breaks off
 
     def __post_init__(self) -> None:
         self.now = NOW
@@ -216,6 +218,13 @@ class World:
                 exchange.run = self.runs
                 exchange.reply = Reply(self.status, (("X-Run", str(self.runs)),), f"report {self.runs}".encode())
                 return HandlerHead(self.status, held=self.held)
+            case StreamResponse():
+                reply = exchange.reply
+                assert reply is not None
+                exchange.sent = Reply(reply.status, (*reply.headers, *command.add_headers), reply.body)
+                if self.breaks:
+                    raise Lost
+                return None
             case SettlePayment():
                 return self.settle(Settle(command.proof))
             case ReportRefundDue():

@@ -38,6 +38,7 @@ from x402core.commands import (
     SettlePayment,
     SignTypedData,
     StoreToken,
+    StreamResponse,
     VerifyPayment,
 )
 from x402core.errors import Reason
@@ -63,9 +64,11 @@ def check(machine: Machine[Any, Any], log: Sequence[Entry], *, safety_only: bool
         assert machine.ended, f"did not end: {machine.state.name} after {len(log)} entries"
     commands = [entry for entry in log if isinstance(entry, Command)]
     finals = [command for command in commands if command.final]
+    streams = [command for command in commands if isinstance(command, StreamResponse)]  # the answer, where it is no last word
     cancelled = any(isinstance(entry, Cancelled) for entry in log)
     if not safety_only:
-        assert len(finals) == 1 or (cancelled and not finals), f"{len(finals)} final answers"
+        ends = len(finals) + len(streams)
+        assert ends == 1 or (cancelled and not ends), f"{len(finals)} final answers, {len(streams)} streams"
         assert not finals or commands[-1] is finals[0], "a command after the final answer"
     if isinstance(machine, SettlementMachine):
         _settlement(machine, log, safety_only)
@@ -153,6 +156,10 @@ def _handler(log: Sequence[Entry], commands: list[Command[Any]], ours: list[Any]
     for run in runs:
         claimed = any(isinstance(c, ClaimPayment) for c in commands[: commands.index(run)])
         assert not claimed or ours, "a handler runs for money only after the claim is taken"
+    if any(isinstance(c, StreamResponse) for c in commands):
+        unserved = [c.status for c in ours if not isinstance(c, Failed)] == [ClaimStatus.UNSERVED]
+        moved = any(isinstance(o, Settled) for o in answers(log, SettlePayment))
+        assert moved or unserved, "a response streams before the money moved"
     held = runs and runs[0].hold
     if held:
         let_go = [c for c in commands if isinstance(c, Respond) and c.reply is None]

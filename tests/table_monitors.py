@@ -46,6 +46,7 @@ from x402core.commands import (
     SignTransactions,
     SignTypedData,
     StoreToken,
+    StreamResponse,
 )
 from x402core.machines.client import ClientInput, ClientState
 from x402core.machines.facilitator import FacilitatorInput, FacilitatorState
@@ -115,6 +116,8 @@ def _seller_heard(memory: _Seller, name: str) -> _Seller:
             return replace(memory, served=True)
         case "InvokeHandler", "HANDLER_OK_FREE":
             return replace(memory, served=True, free=True)
+        case "StreamResponse", "STREAM_ENDED" | "CANCEL":
+            return replace(memory, served=True)
     return memory
 
 
@@ -142,6 +145,8 @@ def _seller_does(memory: _Seller, command: type, row: Row) -> _Seller:
         memory = replace(memory, closed=command.__name__)
     elif command is ReportRefundDue:
         memory = replace(memory, refund=True)
+    elif command is StreamResponse:
+        demand(memory.money == MOVED and memory.runs == 1, f"{where}: streams what is not paid for")
     elif command is Respond:
         held = memory.claim == OURS and memory.money == MAYBE and memory.runs and memory.closed == "CommitClaim"
         demand(not held, f"{where}: committed and answered for money that may not have moved")

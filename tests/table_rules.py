@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
-from x402core.commands import Command
+from x402core.commands import Command, StreamResponse
 from x402core.machines.machine import Input, Machine, Row, State
 
 __all__ = ["Broken", "Impossible", "Monitor", "Spec", "broken", "explore", "paths", "reachable", "spec_of"]
@@ -156,13 +156,15 @@ def waiting_asks_its_command(spec: Spec) -> None:
 
 def one_final_answer(spec: Spec) -> None:
     """A row that ends gives the one final command, last, and no other row does; a seller answers no cancel, a payer's budget
-    has to hear of it.
+    has to hear of it, and a response that streamed was the answer.
     """
     for row in spec.table:
         finals = [command for command in row.commands if command.final]
         where = f"{row.state.name}, {row.input.name}"
         if row.next not in spec.ends:
             demand(not finals, f"{where} answers and goes on")
+        elif spec.waits.get(row.state) is StreamResponse:
+            demand(not finals, f"{where} answers a second time")
         elif row.input is not spec.cancel or spec.answers_cancel:
             demand(len(finals) == 1 and row.commands[-1].final, f"{where} ends without its final answer")
         else:

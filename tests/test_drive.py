@@ -12,7 +12,7 @@ import anyio.lowlevel
 import pytest
 import trio
 
-from x402bind.drive import adispatch, arun, dispatch, run
+from x402bind.drive import adispatch, arun, dispatch, resume, run, run_to
 from x402core.commands import Command
 from x402core.errors import LocalProtocolError
 from x402core.machines.machine import Cancel, translate
@@ -362,3 +362,27 @@ def test_the_async_world_takes_both_kinds() -> None:
         return await perform(Step("x")), await perform(Undo("y"))
 
     assert anyio.run(main) == ("x", "y")
+
+
+# ------------------------------------------------------------------------------------------------------ left, and gone on
+
+
+@pytest.mark.parametrize(("answer", "result"), [("paid", "paid"), (ValueError("no"), "failed: no")])
+def test_a_generator_is_left_at_a_command_and_gone_on_with(answer: object, result: str) -> None:
+    world, gen = World(), exchange()
+    assert run_to(gen, world.perform, Coarse) == Coarse("settle")
+    assert world.log == ["look", "claim"]
+    assert resume(gen, world.perform, answer) == f"look,claim,{result},serve"
+
+
+def test_what_comes_to_its_end_before_that_command_is_run() -> None:
+    world = World()
+    assert run_to(whole(), world.perform, Coarse) == "look,claim,settle.1settle.2,serve"
+
+
+def test_going_on_is_interrupted_and_cleaned_up() -> None:
+    world, gen = World("serve", raising(KeyboardInterrupt())), exchange()
+    run_to(gen, world.perform, Coarse)
+    with pytest.raises(KeyboardInterrupt):
+        resume(gen, world.perform, "paid")
+    assert world.log == ["look", "claim", "serve", "first", "second"]

@@ -287,6 +287,19 @@ def test_a_stream_is_sold_once() -> None:
     assert (world.earned, world.runs) == (PRICE, 1)
 
 
+def test_a_stream_that_broke_off_is_owed_and_can_be_had_for_the_same_payment() -> None:
+    world = World(TERMS_BEFORE, held=False, breaks=True)
+    offer = TERMS_BEFORE.offers[0]
+    head = paid_request(authorization(offer=offer), offer)
+    world.serve(head, b"a" * 32)
+    world.serve(head, b"b" * 32)
+    assert (len(world.refunds), world.runs) == (1, 2), "told once"
+    world.breaks = False
+    assert world.serve(head, b"c" * 32).status == 200  # type: ignore[union-attr]
+    assert world.serve(head, b"d" * 32).status == 402  # type: ignore[union-attr]
+    assert (world.earned, world.runs, len(world.refunds)) == (PRICE, 3, 1)
+
+
 def test_nothing_is_paid_that_no_cap_allows() -> None:
     world = World(TERMS_V2)
     assert world.pay(PayerPolicy.up_to("$0.001", NETWORK)).kind is OutcomeKind.DECLINED

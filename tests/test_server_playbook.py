@@ -46,6 +46,7 @@ from x402core.commands import (
     ReportRefundDue,
     Respond,
     SettlePayment,
+    StreamResponse,
     VerifyPayment,
 )
 from x402core.errors import Reason, Refusal, Reply
@@ -336,9 +337,25 @@ def test_settled_and_then_served(play: Play) -> None:
     book.end(Respond, reply=None, add_headers=has(v2.PAYMENT_RESPONSE))
 
 
+def streaming(play: Play) -> Playbook:
+    """Return a paid response on its way, its receipt in front."""
+    book = serving_settled(play).answer(HandlerHead(200, held=False))
+    return book.expect(StreamResponse, add_headers=has(v2.PAYMENT_RESPONSE))
+
+
 @transcript
-def test_a_stream_is_committed_without_its_response(play: Play) -> None:
-    serving_settled(play).answer(HandlerHead(200, held=False)).expect(CommitClaim(KEY, OWNER, PAID, None)).end(Respond)
+def test_a_stream_is_committed_at_its_end_without_its_response(play: Play) -> None:
+    streaming(play).answer(None).expect(CommitClaim(KEY, OWNER, PAID, None)).end()
+
+
+@transcript
+def test_a_stream_that_breaks_off_was_paid_and_not_served(play: Play) -> None:
+    streaming(play).fail().expect(KeepClaim(KEY, OWNER, None, PAID)).expect(ReportRefundDue(KEY, PAYER)).end()
+
+
+@transcript
+def test_the_payer_leaves_a_stream(play: Play) -> None:
+    streaming(play).cancel().expect(CommitClaim(KEY, OWNER, PAID, None)).end()
 
 
 @transcript
@@ -425,6 +442,10 @@ def test_paid_earlier_and_the_handler_fails_again(play: Play) -> None:
     serving_again().answer(HandlerHead(500)).expect(kept).end(Respond, reply=None)
     serving_again().fail("RuntimeError").expect(kept).end(Respond, status=500, headers=has(v2.PAYMENT_RESPONSE))
     serving_again().cancel().expect(kept).end()
+    stream, commit = HandlerHead(200, held=False), CommitClaim(KEY, OWNER, PAID, None)
+    serving_again().answer(stream).expect(StreamResponse).fail().expect(kept).end()
+    serving_again().answer(stream).expect(StreamResponse).answer(None).expect(commit).end()
+    serving_again().answer(stream).expect(StreamResponse).cancel().expect(commit).end()
 
 
 @transcript

@@ -101,11 +101,14 @@ SERVER_SPEC = spec_of(
         VS.SETTLING_FIRST: c.SettlePayment,
         VS.SERVING_SETTLED: c.InvokeHandler,
         VS.SERVING_AGAIN: c.InvokeHandler,
+        VS.STREAMING: c.StreamResponse,
+        VS.STREAMING_AGAIN: c.StreamResponse,
     },
     accepts={
         c.CheckPayment: frozenset({VI.TOKEN_LIVE, VI.TOKEN_REVOKED, VI.FAILED}),
         c.CheckSignIn: frozenset({VI.SIGNED_IN, VI.UNPAID, VI.FAILED}),
         c.InvokeHandler: frozenset({VI.HANDLER_OK, VI.HANDLER_FAILED, VI.HANDLER_RAISED}),
+        c.StreamResponse: frozenset({VI.STREAM_ENDED, VI.STREAM_BROKE}),
         c.RecallPayment: _KNOWN | {VI.NEW},
         c.VerifyPayment: frozenset({VI.VERIFIED, VI.USED, VI.REFUSED, VI.FAILED}),
         c.ClaimPayment: _KNOWN | {VI.TAKEN_SERVE_FIRST, VI.TAKEN_SETTLE_FIRST},
@@ -123,6 +126,11 @@ SERVER_SPEC = spec_of(
     by_state={  # what is charged is asked where nothing was charged yet (server.py, on_handled)
         VS.SERVING_PAID: frozenset(
             {VI.HANDLER_OK, VI.HANDLER_OK_FREE, VI.HANDLER_MISCHARGED, VI.HANDLER_FAILED, VI.HANDLER_RAISED}
+        ),
+        # a response that streams is let go of only where the money has moved already
+        **dict.fromkeys(
+            (VS.SERVING_SETTLED, VS.SERVING_AGAIN),
+            frozenset({VI.HANDLER_OK, VI.HANDLER_STREAMS, VI.HANDLER_FAILED, VI.HANDLER_RAISED}),
         ),
         VS.RECALLING: _KNOWN | {VI.NEW, VI.UNMATCHED},  # a payment for yesterday's price is known, or is no match
     },

@@ -8,9 +8,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Final
+from typing import Final, TypeVar
 
-from x402core.commands import Respond, SignTypedData
+from x402core.commands import Respond, SignTypedData, StreamResponse
 from x402core.events import Dialect, Receipt
 from x402core.evm.digests import TypedData
 from x402core.machines.answers import attested
@@ -23,6 +23,7 @@ from .chain.signers import PrivateKeySigner, Signer
 
 __all__ = ["Attester"]
 
+A = TypeVar("A", Respond, StreamResponse)
 _MOST: Final = 1024  # terms whose signed offers are kept
 _log: Final = logging.getLogger("x402bind.seller")
 
@@ -56,8 +57,8 @@ class Attester:
             signed.append(wire.SignedOffer(payload, signature, index))
         return replace(terms, extensions={**terms.extensions, **wire.advertised(signed)}, since=now)
 
-    def attest(self, terms: Terms, command: Respond) -> Respond:
-        """Return a final answer with its receipt signed, where receipts are; unsigned it is as good, so trouble is no harm."""
+    def attest(self, terms: Terms, command: A) -> A:
+        """Return an answer with its receipt signed, where receipts are; unsigned it is as good, so trouble is no harm."""
         if self.signer is None or command.attest is None:
             return command
         try:

@@ -14,13 +14,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable, Callable, Generator, Mapping
-from typing import Any, Final, TypeAlias, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar, cast
 
 from x402core.commands import Command
 from x402core.errors import LocalProtocolError
 from x402core.machines.machine import Cancel
 
-__all__ = ["GRACE", "AsyncPerform", "Perform", "adispatch", "arun", "dispatch", "run"]
+__all__ = ["GRACE", "AsyncPerform", "Perform", "adispatch", "arun", "dispatch", "resume", "run", "run_to"]
 
 R = TypeVar("R")
 Perform: TypeAlias = Callable[[Command[Any]], Any]
@@ -36,8 +36,31 @@ def run(gen: Generator[Command[Any], Any, R], perform: Perform) -> R:
 
     Raises: what ``gen`` raises; what interrupted the performer, once the clean-up is done.
     """
+    return cast("R", _walk(gen, lambda: next(gen), perform, None))
+
+
+def run_to(gen: Generator[Command[Any], Any, R], perform: Perform, until: type[Command[Any]]) -> R | Command[Any]:
+    """Do as :func:`run`, but return the first command of type ``until`` in place of performing it: see :func:`resume`."""
+    return _walk(gen, lambda: next(gen), perform, until)
+
+
+def resume(gen: Generator[Command[Any], Any, R], perform: Perform, answer: object) -> R:
+    """Go on with a generator that :func:`run_to` left at a command: with its answer, or the exception it failed with.
+
+    Raises: as :func:`run`.
+    """
+    went_on = _walk(gen, lambda: gen.throw(answer) if isinstance(answer, Exception) else gen.send(answer), perform, None)
+    return cast("R", went_on)
+
+
+def _walk(
+    gen: Generator[Command[Any], Any, R],
+    first: Callable[[], Command[Any]],
+    perform: Perform,
+    until: type[Command[Any]] | None,
+) -> R | Command[Any]:
     try:
-        return _loop(gen, next(gen), perform)
+        return _loop(gen, first(), perform, until)
     except StopIteration as stop:  # it had nothing to ask
         result: R = stop.value
         return result
@@ -48,9 +71,11 @@ def run(gen: Generator[Command[Any], Any, R], perform: Perform) -> R:
         raise
 
 
-def _loop(gen: Generator[Command[Any], Any, R], command: Command[Any], perform: Perform) -> R:
+def _loop(
+    gen: Generator[Command[Any], Any, R], command: Command[Any], perform: Perform, until: type[Command[Any]] | None = None
+) -> R | Command[Any]:
     try:
-        while True:
+        while type(command) is not until:
             try:
                 answer = perform(command)
             except Exception as error:  # noqa: BLE001 - thrown in: the generator decides what it means
@@ -60,6 +85,7 @@ def _loop(gen: Generator[Command[Any], Any, R], command: Command[Any], perform: 
     except StopIteration as stop:
         result: R = stop.value
         return result
+    return command
 
 
 def _clean_up(gen: Generator[Command[Any], Any, Any], perform: Perform, gone: BaseException) -> None:
@@ -147,7 +173,7 @@ def adispatch(table: Performers) -> AsyncPerform:
 
     async def perform(command: Command[Any]) -> Any:
         answer = _performer(performers, command)(command)
-        return await answer if inspect.isawaitable(answer) else answer
+        return await answer if hasattr(type(answer), "__await__") else answer
 
     return perform
 

@@ -70,6 +70,7 @@ __all__ = [
     "SignTransactions",
     "SignTypedData",
     "StoreToken",
+    "StreamResponse",
     "VerifyPayment",
     "WakeAt",
 ]
@@ -416,6 +417,19 @@ class Respond(Command[None]):
     waits: ClassVar[bool] = False
     final: ClassVar[bool] = True
     reply: Reply | None
+    add_headers: Headers = ()
+    attest: Receipt | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StreamResponse(Command[None]):
+    """Let the handler's response, already paid for, go as it comes, with ``add_headers`` added; answer when it has ended.
+
+    A payer who leaves before that has not been failed: answer as if it had ended.  ``attest`` as for :class:`Respond`.
+
+    On failure: the handler broke off.  What was sent is sent; what was paid for was not served.
+    """
+
     add_headers: Headers = ()
     attest: Receipt | None = None
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from itertools import chain
 from typing import Any, Final
 
 from x402core.errors import Reply
 from x402core.events import Headers
 
 from .environ import bounded, incoming, read_body, spent
+from .flow import taken
 from .held_response import HeldResponse
-from .sync_sale import BodyRefused, Incoming, taken, without_overrides
+from .sync_sale import BodyRefused, Incoming, without_overrides
 
 __all__ = ["Held", "asked", "buffered", "response_of", "run_view", "write"]
 
@@ -88,12 +88,12 @@ class Held(HeldResponse):
         pieces = response.iter_encoded()
         if at_hand and not hold:
             return b"".join(pieces)
-        body, rest = taken(pieces, hold=hold, most=self._most, length=lambda: response.content_length)
+        body, self.flow = taken(pieces, hold=hold, most=self._most, length=lambda: response.content_length)
         if not at_hand:  # what was read is to be read again, and what it was read from still to be closed
-            response.response = [body] if rest is None else chain((body,), rest)
+            response.response = [body] if self.flow is None else self.flow
             if (close := getattr(source, "close", None)) is not None:
                 response.call_on_close(close)
-        return body if rest is None else None
+        return body if self.flow is None else None
 
     def _headers(self) -> Headers:
         return tuple(self._response.headers)

@@ -16,7 +16,19 @@ from x402core.errors import Reply
 from x402core.events import Headers
 from x402core.wire.overrides import SETTLEMENT_OVERRIDES
 
-__all__ = ["App", "HeldApp", "Message", "Receive", "ResponseTooLarge", "Scope", "Send", "add_headers", "send_reply", "sized"]
+__all__ = [
+    "App",
+    "Flag",
+    "HeldApp",
+    "Message",
+    "Receive",
+    "ResponseTooLarge",
+    "Scope",
+    "Send",
+    "add_headers",
+    "send_reply",
+    "sized",
+]
 
 Scope: TypeAlias = MutableMapping[str, Any]
 Message: TypeAlias = MutableMapping[str, Any]
@@ -32,10 +44,33 @@ class ResponseTooLarge(Exception):
     """A response that must be held is longer than may be held: settle before the handler to stream it."""
 
 
+class Flag:
+    """An event that is only made when somebody must wait for it."""
+
+    __slots__ = ("_event", "up")
+
+    def __init__(self) -> None:
+        self.up = False
+        self._event: anyio.Event | None = None
+
+    def set(self) -> None:
+        """Put it up, for good."""
+        self.up = True
+        if self._event is not None:
+            self._event.set()
+
+    async def wait(self) -> None:
+        """Wait until it is up."""
+        if not self.up:
+            self._event = self._event or anyio.Event()
+            await self._event.wait()
+
+
 class HeldApp:
     """One run of an application.
 
-    ``changed`` is set when its response is complete, streaming has begun, or it ended; ``over`` when it has returned.
+    ``changed`` is set when its response is complete, streaming has begun, or it ended; ``sent`` when all of a response that
+    was let go has been sent, or none of it will be any more; ``over`` when it has returned.  ``left``: the payer hung up.
     """
 
     def __init__(self, app: App, scope: Scope, receive: Receive, send: Send, *, hold: bool, most: int) -> None:
@@ -44,10 +79,12 @@ class HeldApp:
         self._start: Message = {}
         self._overrides: str | None = None
         self._body = bytearray()
-        self._let_go = anyio.Event()
+        self._let_go = Flag()
         self._too_large = False
-        self.changed = anyio.Event()
-        self.over = anyio.Event()
+        self.changed = Flag()
+        self.sent = Flag()
+        self.over = Flag()
+        self.left = False
         self.ended = False
         self.streaming = False
         self.error: Exception | None = None
@@ -88,6 +125,7 @@ class HeldApp:
             self.error = error
         finally:
             self.changed.set()
+            self.sent.set()
             self.over.set()
 
     async def _take(self, message: Message) -> None:
@@ -97,8 +135,12 @@ class HeldApp:
             await self._take_body(message.get("body", b""), more=message.get("more_body", False))
 
     async def _take_body(self, body: bytes, *, more: bool) -> None:
-        if self._let_go.is_set():
-            return await self._send({"type": "http.response.body", "body": body, "more_body": more})
+        if self._let_go.up and not self.ended:
+            await self._pass_on({"type": "http.response.body", "body": body, "more_body": more})
+            self.ended = not more
+            if self.ended:
+                self.sent.set()
+            return
         if self.ended:
             raise RuntimeError("the application sent more after the end of its response")
         self._too_large = self._too_large or (self._hold and len(self._body) + len(body) > self._most)
@@ -111,7 +153,7 @@ class HeldApp:
             self.changed.set()
         if self.streaming:
             await self._let_go.wait()
-        return None
+        return
 
     def reply(self) -> Reply | None:
         """Return the whole response, if it is held whole."""
@@ -123,10 +165,19 @@ class HeldApp:
     async def release(self, headers: Headers) -> None:
         """Send what is held with ``headers`` added, and let the rest follow as it comes."""
         try:
-            await self._send({**self._start, "headers": add_headers(self._start.get("headers", ()), headers)})
-            await self._send({"type": "http.response.body", "body": bytes(self._body), "more_body": not self.ended})
+            await self._pass_on({**self._start, "headers": add_headers(self._start.get("headers", ()), headers)})
+            await self._pass_on({"type": "http.response.body", "body": bytes(self._body), "more_body": not self.ended})
         finally:
+            if self.ended:
+                self.sent.set()
             self._let_go.set()
+
+    async def _pass_on(self, message: Message) -> None:
+        try:
+            await self._send(message)
+        except OSError:
+            self.left = True
+            raise
 
 
 def add_headers(headers: Any, more: Headers) -> list[tuple[bytes, bytes]]:

@@ -12,17 +12,20 @@ from typing import Any
 from x402core.errors import Reply
 from x402core.events import Headers
 
+from .flow import AsyncFlow, Flow
+
 __all__ = ["HeldResponse"]
 
 
 class HeldResponse(ABC):
     """A response: whole, or begun where it streams and need not be held.  It has a ``status_code``, and can be closed.
 
-    ``overrides`` is what the handler says is to be charged; it is taken off.
+    ``overrides`` is what the handler says is to be charged; it is taken off.  ``flow`` is the body, where it streams.
     """
 
     def __init__(self, response: Any, *, hold: bool, most: int) -> None:
         self._response, self._most = response, most
+        self.flow: Flow | AsyncFlow | None = None
         try:
             self.overrides = self._take_overrides()
             self._body = self._take_body(hold=hold)
@@ -36,7 +39,7 @@ class HeldResponse(ABC):
 
     @abstractmethod
     def _take_body(self, *, hold: bool) -> bytes | None:
-        """Take what has to be seen of the body, leave it to be sent, and return it if that is the whole."""
+        """Take what has to be seen of the body, leave it to be sent, and return it if that is the whole; else set ``flow``."""
 
     @abstractmethod
     def _headers(self) -> Headers:

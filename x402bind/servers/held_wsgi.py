@@ -15,8 +15,9 @@ from x402core.errors import Reply
 from x402core.events import Headers
 
 from .environ import number_said
+from .flow import Flow, taken
 from .held import ResponseTooLarge
-from .sync_sale import taken, without_overrides
+from .sync_sale import without_overrides
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -34,7 +35,7 @@ class HeldWsgi:
         self._written = bytearray()
         self._send: Callable[[bytes], object] | None = None  # the server's own write, once the response is let go
         self._body: bytes = b""
-        self._rest: Iterator[bytes] | None = None
+        self.flow: Flow | None = None
         self._pieces: Iterable[bytes] = ()
         try:
             self._pieces = app(environ, self._begin)
@@ -65,7 +66,7 @@ class HeldWsgi:
     def _take(self, hold: bool) -> None:
         at_hand = isinstance(self._pieces, list | tuple) and sum(map(len, self._pieces)) <= self._most
         pieces = self._in_order()
-        self._body, self._rest = taken(pieces, hold=hold or at_hand, most=self._most, length=self._length)
+        self._body, self.flow = taken(pieces, hold=hold or at_hand, most=self._most, length=self._length)
         if not self._line:
             raise AssertionError("the application ended without start_response")
 
@@ -90,7 +91,7 @@ class HeldWsgi:
     @property
     def complete(self) -> bool:
         """True when the whole response is held, and short enough to be kept."""
-        return self._rest is None and len(self._body) <= self._most
+        return self.flow is None and len(self._body) <= self._most
 
     def reply(self) -> Reply | None:
         """Return the whole response, if it is held whole."""
@@ -103,10 +104,12 @@ class HeldWsgi:
 
     def __iter__(self) -> Iterator[bytes]:
         """Give the body."""
-        return chain((self._body,) if self._body else (), self._rest or ())
+        return iter((self._body,) if self._body else ()) if self.flow is None else self.flow
 
     def close(self) -> None:
         """Close the application's iterable, once, as servers do when a response is over."""
+        if self.flow is not None:
+            self.flow.close()
         pieces, self._pieces = self._pieces, ()
         if (close := getattr(pieces, "close", None)) is not None:
             close()

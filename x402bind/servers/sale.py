@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qs, quote
 
 import anyio
+import anyio.lowlevel
 
 from x402bind.drive import arun
 from x402bind.pricing import Asked, Paid, Shelf
 from x402bind.seller import Seller
-from x402core.commands import Command, InvokeHandler, RecordIntent, ReportRefundDue, Respond, SettlePayment
+from x402core.commands import Command, InvokeHandler, RecordIntent, ReportRefundDue, Respond, SettlePayment, StreamResponse
 from x402core.errors import LocalProtocolError, Reason, Reply, problem
 from x402core.events import HandlerHead, Headers, Payer, RequestHead, TokenRequest
 from x402core.machines.machine import Machine
@@ -143,13 +144,13 @@ class Sale:
         async with AsyncExitStack() as stack:  # a task group is opened with the handler, if one is run
             self._stack = stack
             try:
-                final = await arun(seller.driven(machine, event), self._perform)
+                final = await arun(seller.driven(machine, event), lambda command: self._perform(command, terms))
             except _ClientGone:
                 self._tasks.cancel_scope.cancel()
                 return
-            assert isinstance(final, Respond)
-            with suppress(OSError):  # the payer is gone: nothing of the protocol is left to do
-                await self._respond(seller.attester.attest(terms, final), terms)
+            if isinstance(final, Respond):  # else a stream was the answer
+                with suppress(OSError):  # the payer is gone: nothing of the protocol is left to do
+                    await self._respond(seller.attester.attest(terms, final), terms)
             if self.handler is not None:
                 await self.handler.over.wait()  # its background work, or the rest of its stream
                 self._tasks.cancel_scope.cancel()
@@ -173,15 +174,17 @@ class Sale:
         _idle()
         return _CLOSED
 
-    async def _perform(self, command: Command[Any]) -> Any:
+    async def _perform(self, command: Command[Any], terms: Terms) -> Any:
         kind = type(command)
         if kind is InvokeHandler:
             return await self._invoke(command)  # type: ignore[arg-type]
+        if isinstance(command, StreamResponse):
+            return await self._stream(self.counter.seller.attester.attest(terms, command))
         performer = self.counter.table.get(kind)
         if performer is None:
             return await self.counter.seller.on_ledger(command, self.handler.reply if self.handler else _nothing)
         answer = performer(command)
-        return await answer if inspect.isawaitable(answer) else answer
+        return await answer if hasattr(type(answer), "__await__") else answer
 
     async def _invoke(self, command: InvokeHandler) -> HandlerHead:
         """Run the application until its response can be judged: whole if it is to be held, begun if not."""
@@ -197,16 +200,32 @@ class Sale:
         self.handler = handler
         self._tasks = await self._stack.enter_async_context(anyio.create_task_group())
         self._tasks.start_soon(handler.run)
-        if command.owner and payer is not None:
-            self._tasks.start_soon(self.counter.seller.hold_claim, payer.payment, command.owner)
-        if self.body is not None:
-            self._tasks.start_soon(self._watch, handler)
+        await anyio.lowlevel.checkpoint()  # many a handler is over by then
+        if not handler.over.up:
+            self._stand_by(handler, payer, command.owner)
         await handler.changed.wait()
         if self.gone and not handler.ready:
             raise _ClientGone
         if not handler.ready:
             raise handler.error or RuntimeError("the application ended without a response")
         return HandlerHead(handler.status, handler.complete, handler.overrides)
+
+    async def _stream(self, command: StreamResponse) -> None:
+        """Let the response go; wait until the last of it was sent, or the payer has left."""
+        handler = self.handler
+        assert handler is not None
+        with suppress(OSError):
+            await handler.release(command.add_headers)
+            await handler.sent.wait()
+        if not (handler.ended or handler.left or self.gone):
+            raise handler.error or RuntimeError("the application ended within its response")
+
+    def _stand_by(self, handler: HeldApp, payer: Payer | None, owner: str) -> None:
+        """See, while the handler runs, that its claim does not lapse, and whether the payer is still there."""
+        if owner and payer is not None:
+            self._tasks.start_soon(self.counter.seller.hold_claim, payer.payment, owner)
+        if self.body is not None:
+            self._tasks.start_soon(self._watch, handler)
 
     async def _watch(self, handler: HeldApp) -> None:
         """Notice the payer hanging up while the handler runs or streams; its request's body was read, so nothing else comes."""

@@ -10,16 +10,16 @@ from __future__ import annotations
 import hashlib
 import inspect
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Final, Generic, Protocol, TypeVar
 from urllib.parse import parse_qs, quote
 
-from x402bind.drive import adispatch, run
+from x402bind.drive import adispatch, resume, run_to
 from x402bind.pricing import Asked, Paid, Prices, Shelf
 from x402bind.translate.ledger import LEDGER_COMMANDS
-from x402core.commands import Command, InvokeHandler, Respond
+from x402core.commands import Command, InvokeHandler, Respond, StreamResponse
 from x402core.errors import LocalProtocolError, Reply
 from x402core.events import HandlerHead, Headers, Payer, RequestHead, TokenRequest
 from x402core.machines.machine import Machine
@@ -28,7 +28,7 @@ from x402core.wire import http
 from x402core.wire.overrides import SETTLEMENT_OVERRIDES
 
 from .background import Background
-from .held import ResponseTooLarge
+from .flow import AsyncFlow, Flow
 from .sale import Counter
 
 __all__ = [
@@ -36,7 +36,6 @@ __all__ = [
     "Incoming",
     "Served",
     "SyncSale",
-    "taken",
     "without_overrides",
 ]
 
@@ -90,6 +89,10 @@ class Served(Protocol[R_co]):
     @property
     def overrides(self) -> str | None:
         """What the handler says is to be charged; it is taken off the response."""
+
+    @property
+    def flow(self) -> Flow | AsyncFlow | None:
+        """Its body, where that streams."""
 
     def reply(self) -> Reply | None:
         """Return it whole, to be kept for a replay; None where it is not complete."""
@@ -171,15 +174,19 @@ class SyncSale(Generic[R]):
         return prices
 
     def _drive(self, machine: Machine[Any, Any], event: RequestHead | TokenRequest, terms: Terms) -> R:
-        seller = self.counter.seller
+        seller, streams = self.counter.seller, False
+        driven = seller.driven(machine, event)
         try:
-            final = run(seller.driven(machine, event), self._perform)
+            final = run_to(driven, self._perform, StreamResponse)
+            streams = isinstance(final, StreamResponse)
         except BaseException:
             self._discard()
             raise
         finally:
-            if self._holding is not None:
-                self._holding.cancel()
+            if not streams:
+                self._hold_no_more()
+        if isinstance(final, StreamResponse):
+            return self._stream(driven, seller.attester.attest(terms, final))
         assert isinstance(final, Respond)
         final = seller.attester.attest(terms, final)
         if final.reply is None:
@@ -191,6 +198,24 @@ class SyncSale(Generic[R]):
                 raise self._error  # for the framework, as if we were not here
             _log.error("what was paid for was not served", exc_info=self._error)  # but whoever has paid is to know it
         return self._write(self.counter.shown(final.reply, terms, self.incoming.headers, self.incoming.method))
+
+    def _stream(self, driven: Generator[Command[Any], Any, object], command: StreamResponse) -> R:
+        """Let the response go; the exchange goes on when the server has sent the last of it, or its payer has left."""
+        assert self._served is not None
+
+        def over(error: Exception | None) -> None:
+            self._hold_no_more()
+            resume(driven, self._perform, error)
+
+        if self._served.flow is None:  # too long to be kept, but here
+            over(None)
+        else:
+            self._served.flow.over = over
+        return self._served.release(command.add_headers)
+
+    def _hold_no_more(self) -> None:
+        if self._holding is not None:
+            self._holding.cancel()
 
     def _perform(self, command: Command[Any]) -> Any:
         if isinstance(command, InvokeHandler):
@@ -223,24 +248,6 @@ class SyncSale(Generic[R]):
             self._served.discard()
         except Exception:  # noqa: BLE001 - the answer that is given instead goes before it
             _log.exception("closing a response that is not sent failed")
-
-
-def taken(
-    pieces: Iterator[bytes], *, hold: bool, most: int, length: Callable[[], int | None]
-) -> tuple[bytes, Iterator[bytes] | None]:
-    """Return what of a body is taken before the exchange responds, and the rest where it streams.
-
-    Held is the whole of it, at most ``most`` bytes.  Else a body in one piece (``length`` says how long, where that is known)
-    is whole too, and any other streams from its first piece.  Raises: ResponseTooLarge.
-    """
-    body = bytearray()
-    for piece in pieces:
-        body += piece
-        if hold and len(body) > most:
-            raise ResponseTooLarge(f"a response to be held is longer than {most} bytes: settle before the handler")
-        if body and not hold:
-            return bytes(body), None if len(body) == length() else pieces
-    return bytes(body), None
 
 
 def without_overrides(headers: Iterable[tuple[str, str]]) -> tuple[list[tuple[str, str]], str | None]:

@@ -10,9 +10,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import lru_cache
 from types import MappingProxyType
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
-from x402core.commands import Respond
+from x402core.commands import Respond, StreamResponse
 from x402core.errors import Reason, Refusal, Reply, problem
 from x402core.events import Challenge, Dialect, Headers, Payer, Permit, Receipt, Settled
 from x402core.policy import Terms
@@ -38,6 +38,8 @@ __all__ = [
     "receipt_header",
     "unavailable",
 ]
+
+A = TypeVar("A", Respond, StreamResponse)
 
 LEASE_MARGIN: Final = 60_000
 """Milliseconds a claim outlives its permit.  A handler for money that has moved may be run again when it takes longer than
@@ -92,8 +94,8 @@ def failed_receipt(permit: Permit, reason: Reason, transactions: tuple[Hash32, .
     return Receipt(False, permit.network, permit.payer, transactions[-1] if transactions else "", reason=str(reason))
 
 
-def attested(command: Respond, attest: Callable[[Receipt], Mapping[str, Json]]) -> Respond:
-    """Return a final answer whose receipt carries what ``attest`` says of it (``offer-receipt``, x402.md 3.6)."""
+def attested(command: A, attest: Callable[[Receipt], Mapping[str, Json]]) -> A:
+    """Return an answer whose receipt carries what ``attest`` says of it (``offer-receipt``, x402.md 3.6)."""
     if command.attest is None:
         return command
     text = v2.encode_receipt(replace(command.attest, extensions=attest(command.attest)))
@@ -101,10 +103,11 @@ def attested(command: Respond, attest: Callable[[Receipt], Mapping[str, Json]]) 
     def signed(headers: Headers) -> Headers:
         return tuple((name, text if name == v2.PAYMENT_RESPONSE else value) for name, value in headers)
 
-    reply = command.reply
-    if reply is not None:
-        reply = Reply(reply.status, signed(reply.headers), reply.body)
-    return Respond(reply, signed(command.add_headers))
+    command = replace(command, add_headers=signed(command.add_headers), attest=None)
+    if isinstance(command, Respond) and command.reply is not None:
+        reply = command.reply
+        return replace(command, reply=Reply(reply.status, signed(reply.headers), reply.body))
+    return command
 
 
 class Spoken(NamedTuple):

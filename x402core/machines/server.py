@@ -39,6 +39,7 @@ from x402core.commands import (
     ReportRefundDue,
     Respond,
     SettlePayment,
+    StreamResponse,
     VerifyPayment,
 )
 from x402core.errors import LocalProtocolError, Reason, Refusal, RemoteProtocolError, Reply, problem
@@ -90,6 +91,8 @@ class ServerState(State):
     SETTLING_FIRST = auto()
     SERVING_SETTLED = auto()
     SERVING_AGAIN = auto()
+    STREAMING = auto()
+    STREAMING_AGAIN = auto()
     DONE = auto()
 
 
@@ -121,9 +124,12 @@ class ServerInput(Input):
     TAKEN_SETTLE_FIRST = auto()
     HANDLER_OK = auto()
     HANDLER_OK_FREE = auto()
+    HANDLER_STREAMS = auto()
     HANDLER_MISCHARGED = auto()
     HANDLER_FAILED = auto()
     HANDLER_RAISED = auto()
+    STREAM_ENDED = auto()
+    STREAM_BROKE = auto()
     SETTLED = auto()
     SETTLE_REFUSED = auto()
     SETTLE_UNAVAILABLE = auto()
@@ -228,6 +234,14 @@ class ServerExchange(Machine[ServerState, ServerInput]):
         Row(S.SERVING_AGAIN, I.HANDLER_FAILED, S.DONE, "do_keep_respond", (KeepClaim, Respond)),
         Row(S.SERVING_AGAIN, I.HANDLER_RAISED, S.DONE, "do_keep_broken", (KeepClaim, Respond)),
         Row(S.SERVING_AGAIN, I.CANCEL, S.DONE, "do_keep_settled", (KeepClaim,)),
+        Row(S.SERVING_SETTLED, I.HANDLER_STREAMS, S.STREAMING, "do_stream", (StreamResponse,)),
+        Row(S.SERVING_AGAIN, I.HANDLER_STREAMS, S.STREAMING_AGAIN, "do_stream", (StreamResponse,)),
+        Row(S.STREAMING, I.STREAM_ENDED, S.DONE, "do_commit_streamed", (CommitClaim,)),
+        Row(S.STREAMING, I.STREAM_BROKE, S.DONE, "do_refund", (KeepClaim, ReportRefundDue)),
+        Row(S.STREAMING, I.CANCEL, S.DONE, "do_commit_streamed", (CommitClaim,)),
+        Row(S.STREAMING_AGAIN, I.STREAM_ENDED, S.DONE, "do_commit_streamed", (CommitClaim,)),
+        Row(S.STREAMING_AGAIN, I.STREAM_BROKE, S.DONE, "do_keep_settled", (KeepClaim,)),
+        Row(S.STREAMING_AGAIN, I.CANCEL, S.DONE, "do_commit_streamed", (CommitClaim,)),
     )
     START = S.IDLE
     ENDS = frozenset({S.DONE})
@@ -240,6 +254,7 @@ class ServerExchange(Machine[ServerState, ServerInput]):
         VerifyPayment: "on_judged",
         ClaimPayment: "on_claim",
         InvokeHandler: "on_handled",
+        StreamResponse: "on_streamed",
         SettlePayment: "on_settlement",
     }
     FAILURES: ClassVar[Mapping[type[Command[Any]], Input]] = {
@@ -249,6 +264,7 @@ class ServerExchange(Machine[ServerState, ServerInput]):
         VerifyPayment: I.FAILED,
         ClaimPayment: I.FAILED,
         InvokeHandler: I.HANDLER_RAISED,
+        StreamResponse: I.STREAM_BROKE,
         SettlePayment: I.SETTLE_UNKNOWN,
     }
 
@@ -333,6 +349,8 @@ class ServerExchange(Machine[ServerState, ServerInput]):
         """The handler has answered; from 400 up it failed, and is not charged for where that can still be helped."""
         if head.status >= 400:
             return I.HANDLER_FAILED, head
+        if self.state in (S.SERVING_SETTLED, S.SERVING_AGAIN):
+            return (I.HANDLER_OK if head.held else I.HANDLER_STREAMS), head
         if self.state is not S.SERVING_PAID:
             return I.HANDLER_OK, head
         assert self.proof is not None
@@ -344,6 +362,10 @@ class ServerExchange(Machine[ServerState, ServerInput]):
             return I.HANDLER_OK_FREE, head
         less = charge(self.proof, amount)
         return (I.HANDLER_MISCHARGED, None) if isinstance(less, Refusal) else (I.HANDLER_OK, less)
+
+    def on_streamed(self, _answer: None, _now: Millis) -> tuple[ServerInput, object]:
+        """The handler's stream was sent to its end, or its payer has left."""
+        return I.STREAM_ENDED, None
 
     def on_settlement(self, settlement: Settlement, _now: Millis) -> tuple[ServerInput, object]:
         """The settler has answered."""
@@ -529,11 +551,18 @@ class ServerExchange(Machine[ServerState, ServerInput]):
         commit = CommitClaim(self.permit.key, self.owner, settled, HANDLER_RESPONSE, self._grant)
         return (commit, Respond(None, self._receipt(settled), self._attest(settled)))
 
-    def do_commit_served(self, head: HandlerHead, _now: Millis) -> Commands:
-        """Close the claim as paid and served, keeping the response if it was held."""
-        keep = HANDLER_RESPONSE if head.held else None
-        commit = CommitClaim(self.permit.key, self.owner, self.settled, keep, self._grant)
+    def do_commit_served(self, _head: HandlerHead, _now: Millis) -> Commands:
+        """Close the claim as paid and served, keeping the response that was held."""
+        commit = CommitClaim(self.permit.key, self.owner, self.settled, HANDLER_RESPONSE, self._grant)
         return (commit, Respond(None, self._receipt(self.settled), self._attest(self.settled)))
+
+    def do_stream(self, _head: HandlerHead, _now: Millis) -> Commands:
+        """Let a response go as it comes; the claim stays ours until it has ended."""
+        return (StreamResponse(self._receipt(self.settled), self._attest(self.settled)),)
+
+    def do_commit_streamed(self, _data: None, _now: Millis) -> Commands:
+        """Close the claim as paid and served; nothing was held that could be kept."""
+        return (CommitClaim(self.permit.key, self.owner, self.settled, None, self._grant),)
 
     def do_keep(self, _data: None, _now: Millis) -> Commands:
         """Leave the claim to the journal."""

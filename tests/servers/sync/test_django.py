@@ -231,6 +231,29 @@ def test_whatever_a_view_may_return(open_shop: Any, payer: Payer) -> None:
         assert len(shop.runs) == len(kinds)
 
 
+def test_a_stream_that_breaks_off_is_a_refund_due_and_can_be_had_again(open_shop: Any, payer: Payer) -> None:
+    due: list[Any] = []
+    shop = open_shop(settle="before", on_refund_due=due.append)
+    broken = [True]
+
+    def pieces() -> Iterator[bytes]:
+        yield b"first"
+        if broken:
+            raise ValueError("late")
+        yield b"last"
+
+    shop.sell("paid", "paid", answer=lambda: StreamingHttpResponse(pieces()))
+    headers = shop.header(payer)
+    with shop.wsgi() as url:
+        with pytest.raises(httpx.HTTPError):
+            httpx.get(f"{url}/paid", headers=headers)
+        assert [each.payer for each in due] == [payer.address]
+        broken.clear()
+        assert httpx.get(f"{url}/paid", headers=headers).content == b"firstlast"
+        assert httpx.get(f"{url}/paid", headers=headers).status_code == 402
+    assert (shop.earned, len(due)) == (1, 1)
+
+
 def test_a_stream_settled_before_flows_from_its_first_piece(open_shop: Any, payer: Payer) -> None:
     shop = open_shop(settle="before", edge={"hold_most": 100})
     go = threading.Event()
@@ -336,6 +359,37 @@ def test_async_views_under_wsgi(open_shop: Any, payer: Payer) -> None:
     with shop.wsgi() as url:
         got = httpx.post(f"{url}/paid", headers=shop.header(payer), content=b"x")
         assert (got.json(), shop.earned) == ({"paid_by": payer.address, "body": "x"}, 1)
+
+
+def test_an_async_stream_that_breaks_off_is_a_refund_due_and_can_be_had_again(open_shop: Any, payer: Payer) -> None:
+    due: list[Any] = []
+    shop = open_shop(settle="before", on_refund_due=due.append)
+    broken = [True]
+
+    async def pieces() -> AsyncIterator[bytes]:
+        yield b"first"
+        if broken:
+            raise ValueError("late")
+        yield b"last"
+
+    async def streams(request: Any) -> Any:
+        return StreamingHttpResponse(pieces())
+
+    shop.urls.append(path("paid", shop.payments.required("$0.01")(streams)))
+    with shop.configured():
+        app = ASGIHandler()
+
+        async def test() -> None:
+            headers = shop.header(payer)
+            with pytest.raises(ValueError, match="late"):
+                await visit(app, "/paid", headers=headers)
+            assert [each.payer for each in due] == [payer.address]
+            broken.clear()
+            assert (await visit(app, "/paid", headers=headers)).body == b"firstlast"
+            assert (await visit(app, "/paid", headers=headers)).status == 402
+
+        anyio.run(test)
+    assert (shop.earned, len(due)) == (1, 1)
 
 
 @pytest.mark.parametrize("settle", ["after", "before"])

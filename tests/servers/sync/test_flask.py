@@ -228,6 +228,33 @@ def test_whatever_a_view_may_return(open_shop: Any, payer: Payer) -> None:
                 assert [each.partition(";")[0] for each in got.headers.getlist("Set-Cookie")] == ["a=1", "b=2"]
 
 
+def test_a_stream_that_breaks_off_is_a_refund_due_and_can_be_had_again(open_shop: Any, payer: Payer) -> None:
+    due: list[Any] = []
+    shop = open_shop(settle="before", on_refund_due=due.append)
+    broken = [True]
+
+    def pieces() -> Iterator[bytes]:
+        yield b"first"
+        if broken:
+            raise ValueError("late")
+        yield b"last"
+
+    @shop.app.get("/paid")
+    @shop.payments.required("$0.01")
+    def paid() -> Any:
+        return flask.Response(pieces())
+
+    headers = shop.header(payer)
+    with shop.werkzeug(shop.app) as url:
+        with pytest.raises(httpx.HTTPError):
+            httpx.get(f"{url}/paid", headers=headers)
+        assert [each.payer for each in due] == [payer.address]
+        broken.clear()
+        assert httpx.get(f"{url}/paid", headers=headers).content == b"firstlast"
+        assert httpx.get(f"{url}/paid", headers=headers).status_code == 402
+    assert (shop.earned, len(due)) == (1, 1)
+
+
 def test_a_stream_settled_before_flows_from_its_first_piece(open_shop: Any, payer: Payer) -> None:
     shop = open_shop(settle="before", edge={"hold_most": 100})
     go, closed = threading.Event(), threading.Event()

@@ -304,10 +304,41 @@ def test_what_is_raised_in_a_stream_that_flows_is_the_servers(kiosk: Callable[..
             start("500 Oh", [], sys.exc_info())
         yield b"two"
 
-    shop = kiosk(do, settle="before")
+    due: list[Any] = []
+    shop = kiosk(do, settle="before", on_refund_due=due.append)
+    headers = shop.header(payer)
     with pytest.raises(ValueError, match="late"):
-        shop.get(headers=shop.header(payer))
+        shop.get(headers=headers)
     assert (shop.earned, shop.api.closed) == (1, 1)
+    assert [each.payer for each in due] == [payer.address], "what was paid for broke off"
+    shop.api.do = _status("200 OK")
+    assert shop.get(headers=headers).status == 200
+    assert (shop.earned, shop.api.runs, len(due)) == (1, 2, 1)
+
+
+@pytest.mark.parametrize("asked", [0, 1, 2])
+def test_a_payer_who_leaves_a_stream_has_been_served(kiosk: Callable[..., Kiosk], asked: int, payer: Payer) -> None:
+    def do(environ: dict[str, Any], start: Any) -> Iterator[bytes]:
+        start("200 OK", [])
+        yield from (b"one", b"two", b"three")
+
+    due: list[Any] = []
+    shop = kiosk(do, settle="before", on_refund_due=due.append)
+    app = shop.app
+
+    def leaving(environ: Any, start: Any) -> Any:
+        response: Any = app(environ, start)
+        pieces = iter(response)
+        for _ in range(asked):
+            next(pieces)
+        response.close()
+        return ()
+
+    shop.app = leaving  # type: ignore[assignment]
+    headers = shop.header(payer)
+    shop.get(headers=headers)
+    shop.app = app
+    assert (shop.get(headers=headers).status, shop.earned, shop.api.runs, due) == (402, 1, 1, [])
 
 
 @pytest.mark.parametrize("settle", ["after", "before"])

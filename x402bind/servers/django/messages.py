@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import chain
 from typing import Any
 
 from asgiref.sync import async_to_sync
@@ -12,8 +11,9 @@ from django.http.request import RawPostDataException  # type: ignore[import-unty
 from django.utils.cache import patch_cache_control, patch_vary_headers  # type: ignore[import-untyped]
 
 from x402bind.servers.environ import bounded, incoming, number_said, spent
+from x402bind.servers.flow import AsyncFlow, taken
 from x402bind.servers.held_response import HeldResponse
-from x402bind.servers.sync_sale import BodyRefused, Incoming, taken
+from x402bind.servers.sync_sale import BodyRefused, Incoming
 from x402core.errors import Reply
 from x402core.events import Headers
 from x402core.wire import http
@@ -80,14 +80,15 @@ class Held(HeldResponse):
             return taken(iter((response.content,)), hold=hold, most=most, length=lambda: len(response.content))[0]
         if response.is_async:
             if not hold:
+                self.flow = response.streaming_content = AsyncFlow(response.streaming_content)
                 return None
             whole = async_to_sync(_collected)(response.streaming_content, most)
             response.streaming_content = _again(whole)
             return whole
         length = number_said(response.headers.get("Content-Length", ""))
-        body, rest = taken(iter(response.streaming_content), hold=hold, most=most, length=lambda: length)
-        response.streaming_content = [body] if rest is None else chain((body,), rest)
-        return body if rest is None else None
+        body, self.flow = taken(iter(response.streaming_content), hold=hold, most=most, length=lambda: length)
+        response.streaming_content = [body] if self.flow is None else self.flow
+        return body if self.flow is None else None
 
     def _headers(self) -> Headers:
         cookies = (("Set-Cookie", each.OutputString()) for each in self._response.cookies.values())
