@@ -95,7 +95,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("schemes.remote",),
     ("policy",),
     ("machines.machine",),
-    ("machines.payments", "machines.sign_in"),
+    ("machines.payments", "machines.sign_in", "machines.server_table"),
     ("machines.answers",),
     ("machines.client", "machines.server", "machines.token", "machines.facilitator", "machines.settlement", "machines.remote"),
     ("machines",),
@@ -242,7 +242,7 @@ print(json.dumps([sorted(m for m in {HEAVY!r} if m in loaded), sum(m.startswith(
 
 @pytest.mark.parametrize(
     ("module", "own", "most"),
-    [("x402core", 1, 20), ("x402core.machines.client", 57, 160), ("x402core.machines.server", 60, 160)],
+    [("x402core", 1, 20), ("x402core.machines.client", 57, 160), ("x402core.machines.server", 61, 160)],
 )
 def test_importing_the_core_is_cheap(module: str, own: int, most: int) -> None:
     heavy, ours, loaded = json.loads(run(COST.replace("NAME", module)))
@@ -268,4 +268,4 @@ def test_one_edge_does_not_load_another(module: str, forbidden: tuple[str, ...])
 
 def test_no_core_file_is_a_corridor() -> None:
     lengths = {dotted(path): len((ROOT / path).read_text().splitlines()) for path in MODULES}
-    assert max(lengths.values()) < 645, max(lengths, key=lambda name: lengths[name])
+    assert max(lengths.values()) < 630, max(lengths, key=lambda name: lengths[name])
