@@ -8,7 +8,7 @@ has to be the same.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -18,25 +18,28 @@ import httpx
 import pytest
 from django.conf import settings
 from django.core.handlers.wsgi import WSGIHandler
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.test import override_settings
 from django.urls import path as route
 from fastapi import FastAPI, Response
 from flask import Flask
+from flask import Response as FlaskResponse
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse
+from starlette.responses import PlainTextResponse, StreamingResponse
 
 from tests.servers.sync import test_django  # it configures Django
 from tests.servers.sync.stall import QUICK, Stall
-from tests.shop import Ground, Shop, token_body
+from tests.shop import Ground, Shop, token_body, until
 from x402bind import seller as module
 from x402bind.seller import Seller
 from x402bind.servers import asgi, django, fastapi, flask, starlette, wsgi
 from x402core.events import Dialect, ResponseHead
+from x402core.ledger import ClaimState
 from x402core.wire import http, v2
 
-PRICES = {"/paid": "$0.01", "/other": "$0.01", "/fails": "$0.01"}
+STREAMS = ("/streams", "/breaks")
+PRICES = dict.fromkeys(("/paid", "/other", "/fails", *STREAMS), "$0.01")
 Serve = Callable[[Ground, Path], Any]
 assert test_django.settings is settings
 
@@ -46,6 +49,19 @@ def told(path: str) -> tuple[int, str]:
     return (404, "nothing here") if path == "/fails" else (200, f"served {path}")
 
 
+def pieces(path: str) -> Iterator[bytes]:
+    """Give a stream, to its end or not."""
+    yield b"first"
+    if path == "/breaks":
+        raise ValueError("it broke off")
+    yield b"last"
+
+
+async def apieces(path: str) -> AsyncIterator[bytes]:
+    for piece in pieces(path):
+        yield piece
+
+
 # ------------------------------------------------------------------------------------------------------------ the doors
 
 
@@ -53,6 +69,10 @@ def by_asgi(seller: Seller) -> Any:
     async def app(scope: Any, _receive: Any, send: Any) -> None:
         status, text = told(scope["path"])
         await send({"type": "http.response.start", "status": status, "headers": [(b"content-type", b"text/plain")]})
+        if scope["path"] in STREAMS:
+            for piece in pieces(scope["path"]):
+                await send({"type": "http.response.body", "body": piece, "more_body": True})
+            text = ""
         await send({"type": "http.response.body", "body": text.encode()})
 
     return asgi.PaymentMiddleware(app, seller, PRICES)
@@ -62,7 +82,9 @@ def by_starlette(seller: Seller) -> Any:
     app = Starlette()
     payments = starlette.Payments(app, seller)
 
-    async def view(request: Request) -> PlainTextResponse:
+    async def view(request: Request) -> Any:
+        if request.url.path in STREAMS:
+            return StreamingResponse(apieces(request.url.path), media_type="text/plain")
         status, text = told(request.url.path)
         return PlainTextResponse(text, status)
 
@@ -78,6 +100,8 @@ def by_fastapi(seller: Seller) -> Any:
     def view(path: str) -> Callable[[], Response]:
         @payments.required("$0.01")
         def one() -> Response:
+            if path in STREAMS:
+                return StreamingResponse(apieces(path), media_type="text/plain")
             status, text = told(path)
             return Response(text, status, media_type="text/plain")
 
@@ -89,8 +113,11 @@ def by_fastapi(seller: Seller) -> Any:
 
 
 def by_wsgi(seller: Seller) -> Any:
-    def app(environ: Any, start: Any) -> list[bytes]:
+    def app(environ: Any, start: Any) -> Iterable[bytes]:
         status, text = told(environ["PATH_INFO"])
+        if environ["PATH_INFO"] in STREAMS:
+            start("200 Whatever", [("Content-Type", "text/plain")])
+            return pieces(environ["PATH_INFO"])
         start(f"{status} Whatever", [("Content-Type", "text/plain"), ("Content-Length", str(len(text)))])
         return [text.encode()]
 
@@ -101,9 +128,11 @@ def by_flask(seller: Seller) -> Any:
     app = Flask(__name__)
     payments = flask.Payments(app, seller)
 
-    def view(path: str) -> Callable[[], tuple[str, int]]:
+    def view(path: str) -> Callable[[], Any]:
         @payments.required("$0.01")
-        def one() -> tuple[str, int]:
+        def one() -> Any:
+            if path in STREAMS:
+                return FlaskResponse(pieces(path), mimetype="text/plain")
             status, text = told(path)
             return text, status
 
@@ -118,7 +147,9 @@ def by_flask(seller: Seller) -> Any:
 def by_django(seller: Seller) -> Any:
     payments = django.Payments(seller)
 
-    def view(request: HttpRequest) -> HttpResponse:
+    def view(request: HttpRequest) -> Any:
+        if request.path in STREAMS:
+            return StreamingHttpResponse(pieces(request.path), content_type="text/plain")
         status, text = told(request.path)
         return HttpResponse(text, status=status, content_type="text/plain")
 
@@ -128,14 +159,14 @@ def by_django(seller: Seller) -> Any:
 
 
 @contextmanager
-def on_loop(build: Callable[[Seller], Any], ground: Ground, folder: Path) -> Iterator[Any]:
-    with Shop(ground, folder, door=build, settlement=QUICK) as shop:
+def on_loop(build: Callable[[Seller], Any], ground: Ground, folder: Path, settle: str) -> Iterator[Any]:
+    with Shop(ground, folder, door=build, settlement=QUICK, settle=settle) as shop:
         yield shop
 
 
 @contextmanager
-def on_threads(build: Callable[[Seller], Any], ground: Ground, folder: Path) -> Iterator[Any]:
-    stall = Stall(ground, folder)
+def on_threads(build: Callable[[Seller], Any], ground: Ground, folder: Path, settle: str) -> Iterator[Any]:
+    stall = Stall(ground, folder, settle=settle)
     app = build(stall.seller)
     if isinstance(app, tuple):
         urls, payments = app
@@ -190,6 +221,23 @@ def play(shop: Any, ground: Ground) -> list[tuple[int, bytes]]:
     return answers
 
 
+def play_streams(shop: Any, ground: Ground) -> list[tuple[int, bytes]]:
+    """Buy what streams, settled before: to its end, again, and what breaks off."""
+    url, answers = shop.url, list[tuple[int, bytes]]()
+    unpaid = httpx.get(url + "/streams")
+    challenge = http.decode_402(ResponseHead(402, tuple(unpaid.headers.multi_items()), unpaid.content, url))
+    offer = next(offer for offer in challenge.offers if offer.dialect is Dialect.V2)
+    header = ground.payer().header(offer, ground)
+    for path, headers in (("/streams", header), ("/streams", header), ("/breaks", ground.payer().header(offer, ground))):
+        with httpx.stream("GET", url + path, headers=headers, timeout=20) as answer:
+            try:
+                answers.append((answer.status_code, answer.read() if answer.status_code == 200 else b""))
+            except httpx.HTTPError:
+                answers.append((answer.status_code, b"broke off"))
+        until(lambda: all(each.claim is not ClaimState.CLAIMED for each in shop.seller.ledger.entries()))
+    return answers
+
+
 VARYING = re.compile(
     r"0x[0-9a-fA-F]{8,}|[A-Za-z0-9+/_=.-]{32,}|127\.0\.0\.1:\d+|\b\d{9,}\b|block=\d+|\\x[0-9a-f]{2}.*?(?=')|\d{4}-\d\d-\d\dT[^\"']+"
 )
@@ -227,9 +275,15 @@ def logs(ground: Ground, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
                 except BaseException as error:  # noqa: BLE001 - handed on to the machine, as a driver does
                     raised = error
 
-        with pytest.MonkeyPatch.context() as patch, serving(build, ground, tmp_path_factory.mktemp(name)) as shop:
-            patch.setattr(module, "steps", noting)
-            found[name] = (log, play(shop, ground))
+        answers = []
+        for settle, transcript in (("after", play), ("before", play_streams)):
+            with (
+                pytest.MonkeyPatch.context() as patch,
+                serving(build, ground, tmp_path_factory.mktemp(name), settle) as shop,
+            ):
+                patch.setattr(module, "steps", noting)
+                answers += transcript(shop, ground)
+        found[name] = (log, answers)
     return found
 
 
@@ -242,9 +296,10 @@ def test_every_door_asks_and_answers_alike(logs: dict[str, Any], door: str) -> N
 
 def test_the_transcript_is_worth_comparing(logs: dict[str, Any]) -> None:
     log, answers = logs["asgi"]
-    assert [status for status, _ in answers] == [402, 400, 200, 200, 402, 404, 200, 200, 402]
+    assert [status for status, _ in answers] == [402, 400, 200, 200, 402, 404, 200, 200, 402, 200, 402, 200]
+    assert [body for _, body in answers[-3:]] == [b"firstlast", b"", b"broke off"]
     kinds = [line.partition("(")[0] for line in log]
     for kind in ("RecallPayment", "VerifyPayment", "ClaimPayment", "InvokeHandler", "SettlePayment", "CommitClaim"):
         assert kind in kinds
-    assert {"RecordIntent", "CheckPayment", "ReleaseClaim"} <= set(kinds)
+    assert {"RecordIntent", "CheckPayment", "ReleaseClaim", "StreamResponse", "KeepClaim", "ReportRefundDue"} <= set(kinds)
     assert len(log) > 25, len(log)
