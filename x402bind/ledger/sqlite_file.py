@@ -20,19 +20,20 @@ import time
 import weakref
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 from typing import Final
-from urllib.parse import quote
 
 from x402core.errors import LocalProtocolError
 
 from .contract import LedgerUnavailable
-from .sqlite_group import Call, Line, Part, undo
+from .sqlite_group import Call, Line, begin, undo
 
 __all__ = ["SqliteFile"]
 
 SCHEMA: Final = 2
 _TOGETHER: Final = 64  # calls that share a transaction: what the first of them, and other processes, wait for
 _OPENING = threading.Lock()  # see _create_private
+_FORKING = threading.Lock()  # one thread at a time
 
 _TABLES: Final = (
     """CREATE TABLE IF NOT EXISTS x402_claims (
@@ -100,14 +101,14 @@ class SqliteFile:
 
     def _nobody(self) -> tuple[Line, threading.Lock]:
         """Return the line of writers and the lock of the readers' connection, with nobody there."""
-        return Line(1 if self._memory else _TOGETHER), threading.Lock()
+        return Line(1 if self._memory else _TOGETHER, self._patience), threading.Lock()
 
     def _open(self) -> sqlite3.Connection:
         with _OPENING:
             if not self._memory:
                 _create_private(self._path)
             try:
-                db = self._connect(self._path)
+                db = _connect(self._path, 0)  # begin() is what waits
                 try:
                     _prepare(db, self._patience)
                     if not self._memory:
@@ -118,9 +119,6 @@ class SqliteFile:
             except (sqlite3.Error, OSError) as error:
                 raise LedgerUnavailable(f"cannot open the ledger: {error}") from error
         return db
-
-    def _connect(self, name: str, *, uri: bool = False) -> sqlite3.Connection:
-        return sqlite3.connect(name, timeout=self._patience, isolation_level=None, check_same_thread=False, uri=uri)
 
     def _writer(self) -> sqlite3.Connection:
         """Return the writers' connection to whoever has the turn."""
@@ -134,7 +132,7 @@ class SqliteFile:
 
         Leaving the ``with`` waits until it is on the disk.
         """
-        return Part(self._line, self._writer)
+        return self._line.part(self._writer)
 
     def reading(self) -> AbstractContextManager[sqlite3.Connection]:
         """Run one transaction that sees one state of the file, with all that was acknowledged before."""
@@ -157,7 +155,8 @@ class SqliteFile:
                 raise LedgerUnavailable(f"the ledger failed: {error}") from error
 
     def _open_reader(self) -> sqlite3.Connection:
-        db = self._connect(f"file:{quote(self._path)}?mode=rw", uri=True)  # rw makes no file: a new one would not be private
+        # rw makes no file: a new one would not be private
+        db = _connect(f"{Path(self._path).as_uri()}?mode=rw", self._patience, uri=True)
         try:
             _make_durable(db)  # whoever closes the file last moves the log into it
             db.execute("PRAGMA query_only = ON")
@@ -176,7 +175,7 @@ class SqliteFile:
                 self._closed = True
                 self._drop()
             finally:
-                self._line.go(call, None)
+                self._line.go(call)
 
     def _drop(self) -> None:
         reader, self._reader, writer, self._db = self._reader, None, self._db, None
@@ -202,7 +201,7 @@ class SqliteFile:
     def parted(self) -> None:
         """Go on in the parent."""
         if self._held is not None:
-            self._line.go(self._held, None)
+            self._line.go(self._held)
         if self._looked:
             self._look.release()
         self._held, self._looked = None, False
@@ -223,6 +222,10 @@ class SqliteFile:
         return f"<SqliteFile {self._path!r}>"
 
 
+def _connect(name: str, timeout: float, *, uri: bool = False) -> sqlite3.Connection:
+    return sqlite3.connect(name, timeout=timeout, isolation_level=None, check_same_thread=False, uri=uri)
+
+
 def _create_private(path: str) -> None:
     """Make a new file readable by its owner only.
 
@@ -241,7 +244,7 @@ def _prepare(db: sqlite3.Connection, patience: float) -> None:
     """Set the connection up and the schema, once; another process may be doing the same."""
     _use_wal(db, patience)
     _make_durable(db)
-    db.execute("BEGIN IMMEDIATE")
+    begin(db, patience)
     db.execute("CREATE TABLE IF NOT EXISTS x402_schema (version INTEGER NOT NULL)")
     found = db.execute("SELECT version FROM x402_schema").fetchone()
     if found is None:
@@ -286,19 +289,23 @@ def _use_wal(db: sqlite3.Connection, patience: float) -> None:
 
 
 def _forking() -> None:
+    """Run before every fork, in the thread that forks."""
+    _FORKING.acquire()
     for file in tuple(_FILES):
         file.forking()
 
 
 def _parted() -> None:
+    """Run after it in the parent."""
     for file in tuple(_FILES):
         file.parted()
+    _FORKING.release()
 
 
 def _forked() -> None:
     """Run in every forked child before anything else does, while it has one thread."""
-    global _OPENING
-    _OPENING = threading.Lock()
+    global _OPENING, _FORKING
+    _OPENING, _FORKING = threading.Lock(), threading.Lock()
     for file in tuple(_FILES):
         file.forked()
 

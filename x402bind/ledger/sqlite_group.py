@@ -10,23 +10,24 @@ Invariants:
   what it was told may rest on what others of its group have written.
 * A call's exception undoes its own part and is its caller's only.
 * Where SQLite itself fails, in a statement or in COMMIT, nothing of the group is stored and each of its calls is told so.
-* An interrupt (whatever a signal's handler raises, between any two instructions) leaves no group open and nobody waiting: what
-  is done on the way out may be done again from any point, and is, until it is done.
+* An interrupt (whatever a signal's handler raises, between any two instructions) leaves no group open and nobody waiting: each
+  step of the way out may be done again from any point, and is, until it is done.
 """
 
 from __future__ import annotations
 
+import random
 import sqlite3
 import threading
+import time
 from collections import deque
-from collections.abc import Callable
-from contextlib import suppress
-from types import TracebackType
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Final
 
 from .contract import LedgerUnavailable
 
-__all__ = ["Call", "Line", "Part", "undo"]
+__all__ = ["Call", "Line", "begin", "undo"]
 
 _TRIES: Final = 8  # interrupts that a way out bears; somebody who leans on Ctrl-C gets through in the end
 
@@ -46,12 +47,15 @@ class _Group:
 class Call:
     """A place in the line."""
 
-    __slots__ = ("gate", "group", "out", "settled")
+    __slots__ = ("gate", "group", "hurry", "out", "settled", "trouble", "undo")
 
     def __init__(self) -> None:
         self.gate = threading.Lock()
         self.gate.acquire()
         self.group: _Group | None = None
+        self.undo = False  # it failed,
+        self.hurry = False  # with what nothing is to hold up,
+        self.trouble: sqlite3.Error | None = None  # or with this
         self.settled = False  # its part of the group is kept or undone
         self.out = False  # of the line
 
@@ -62,10 +66,14 @@ class Call:
 
 
 class Line:
-    """Who uses the connection, one at a time, first come first served; ``most`` is how many calls share a transaction."""
+    """Who uses the connection, one at a time, first come first served.
 
-    def __init__(self, most: int) -> None:
+    ``most`` is how many calls share a transaction, ``patience`` how many seconds its first waits for other processes.
+    """
+
+    def __init__(self, most: int, patience: float) -> None:
         self._most = most
+        self._patience = patience
         self._line: deque[Call] = deque()
         self._moving = threading.Lock()  # the line; or one could go while the one before leaves the group to it
         self._group: _Group | None = None  # whoever has the turn opens and ends it
@@ -80,37 +88,55 @@ class Line:
                 return False
         return True
 
-    def begin(self, call: Call, db: sqlite3.Connection) -> None:
+    def _join(self, call: Call, db: sqlite3.Connection) -> None:
         """Join the open group, or open one."""
         group = self._group
         if group is None:
             call.group = _Group(db, call)
             self._group = call.group
-            db.execute("BEGIN IMMEDIATE")
+            begin(db, self._patience)
         else:
             call.group = group
             group.calls.append(call)
             db.execute("SAVEPOINT part")
 
-    def go(self, call: Call, error: BaseException | None) -> None:
-        """Leave the line: keep the call's part, or undo it for an error; then commit, or leave that to the next.
+    @contextmanager
+    def part(self, connection: Callable[[], sqlite3.Connection]) -> Iterator[sqlite3.Connection]:
+        """Have the turn for what is stored whole or not at all; leaving the ``with`` waits until it is stored.
 
-        Raises: what interrupted it, once it is done.
+        Raises: LedgerUnavailable when nothing of its group is.
         """
+        call, interrupt, tries = Call(), None, _TRIES
+        try:
+            self.come(call)
+            db = connection()
+            self._join(call, db)
+            yield db
+        except BaseException as error:
+            call.undo = True
+            call.hurry = not isinstance(error, Exception)
+            call.trouble = error if isinstance(error, sqlite3.Error) else None
+            raise
+        finally:
+            while tries and not call.out:  # in this frame, as an interrupt may come at the first instruction of any other
+                tries -= 1
+                try:
+                    self.go(call)
+                except BaseException as error:  # noqa: BLE001 - raised below; others wait for the rest of this
+                    interrupt = error
+            if interrupt is not None:
+                raise interrupt
+            if call.group is not None and not call.hurry:
+                _wait(call, call.group)
+
+    def go(self, call: Call) -> None:
+        """Leave the line: keep the call's part, or undo it; then commit, or leave that to the next."""
         if self._abandoned:
             call.out = True
             return
-        interrupt = None
-        for _ in range(_TRIES):
-            try:
-                if not call.settled:
-                    _settle(call, error)
-                self._pass(call)
-                break
-            except BaseException as raised:  # noqa: BLE001 - raised below; others wait for the rest of this
-                interrupt = raised
-        if interrupt is not None:
-            raise interrupt
+        if not call.settled:
+            _settle(call)
+        self._pass(call)
 
     def finish(self) -> None:
         """Store the open group, for whoever has the turn and wants the connection for something else."""
@@ -131,12 +157,12 @@ class Line:
                 if group is None or self._line[0] is not call or not self._due(group):
                     if call in self._line:
                         self._line.remove(call)
-                    call.out = True
                     heir = self._line[0] if self._line else None
                     break
             self._end(group)
         if heir is not None:
             heir.wake()
+        call.out = True  # last: whoever is interrupted before comes here again
 
     def _due(self, group: _Group) -> bool:
         """Say whether a group takes no more calls."""
@@ -158,25 +184,25 @@ class Line:
         self._group = None
 
 
-def _settle(call: Call, error: BaseException | None) -> None:
+def _settle(call: Call) -> None:
     """Keep a call's part of its group, or undo it."""
     group = call.group
     if group is not None and not group.ended:
-        if isinstance(error, sqlite3.Error):  # a full disk, a failed read: not this call's own (sqlite.org/lang_transaction)
-            group.error = group.error or error
+        if call.trouble is not None:  # a full disk, a failed read: not this call's own (sqlite.org/lang_transaction)
+            group.error = group.error or call.trouble
         elif call is not group.calls[0]:
-            _release(group, error)
-        elif error is not None:
+            _release(group, call.undo)
+        elif call.undo:
             undo(group.db)
             group.ended = True
         if not (group.ended or group.db.in_transaction):  # SQLite may roll back of its own accord
-            group.error = group.error or error or sqlite3.OperationalError("the transaction was rolled back")
+            group.error = group.error or sqlite3.OperationalError("the transaction was rolled back")
     call.settled = True
 
 
-def _release(group: _Group, error: BaseException | None) -> None:
+def _release(group: _Group, undone: bool) -> None:
     try:
-        if error is not None:
+        if undone:
             group.db.execute("ROLLBACK TO part")
         group.db.execute("RELEASE part")
     except (sqlite3.Error, MemoryError) as trouble:
@@ -184,48 +210,28 @@ def _release(group: _Group, error: BaseException | None) -> None:
             group.error = group.error or trouble
 
 
-class Part:
-    """What one call does to the file, stored whole or not at all: ``with`` gives the connection.
+def _wait(call: Call, group: _Group) -> None:
+    """Wait until the group is stored.  Raises: LedgerUnavailable when it is not."""
+    while not group.ended:
+        call.gate.acquire()
+    if group.error is not None:
+        raise LedgerUnavailable(f"the ledger failed: {group.error}") from group.error
 
-    Leaving it waits until the group is stored.  Raises: LedgerUnavailable when it is not.
+
+def begin(db: sqlite3.Connection, patience: float) -> None:
+    """Begin to write, within so many seconds.
+
+    SQLite itself, made to wait, soon asks ten times a second only, and finds no gap where other processes are busy.
     """
-
-    __slots__ = ("_call", "_connection", "_line")
-
-    def __init__(self, line: Line, connection: Callable[[], sqlite3.Connection]) -> None:
-        self._line = line
-        self._connection = connection
-        self._call: Call | None = None
-
-    def __enter__(self) -> sqlite3.Connection:
-        call = self._call = Call()
+    deadline = time.monotonic() + patience
+    while True:
         try:
-            self._line.come(call)
-            db = self._connection()
-            self._line.begin(call, db)
-            return db
-        except BaseException as error:
-            self._leave(call, error)
-            raise
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        assert self._call is not None
-        self._leave(self._call, error)
-
-    def __del__(self) -> None:
-        """Go at last where an interrupt came just as ``__exit__`` was called, which no ``try`` of ours can catch."""
-        if self._call is not None and not self._call.out:
-            self._line.go(self._call, GeneratorExit())
-
-    def _leave(self, call: Call, error: BaseException | None) -> None:
-        self._line.go(call, error)
-        group = call.group
-        if group is None or not (error is None or isinstance(error, Exception)):
-            return  # it has done nothing, or it is in a hurry
-        while not group.ended:
-            call.gate.acquire()
-        if group.error is not None:
-            raise LedgerUnavailable(f"the ledger failed: {group.error}") from group.error
+            db.execute("BEGIN IMMEDIATE")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() >= deadline:
+                raise
+        time.sleep(random.uniform(0.0005, 0.002))
 
 
 def undo(db: sqlite3.Connection) -> None:
