@@ -273,7 +273,7 @@ def test_a_forked_server_keeps_the_one_ledger(path: str) -> None:
 
 
 def test_a_fork_while_another_thread_is_inside_does_not_hang(path: str) -> None:
-    ledger = SqliteLedger(path)
+    ledger = SqliteLedger(path, patience=0.2)  # which a fork has too
     inside, leave = threading.Event(), threading.Event()
 
     def hold() -> None:
