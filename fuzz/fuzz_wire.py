@@ -266,6 +266,12 @@ TARGETS: dict[str, Target] = {
     "facilitator.settle": Target(
         facilitator.decode_settle, None, REMOTE, dumps(v2.receipt_document(Receipt(True, CHAIN, PARTY, HASH, Amount(10000))))
     ),
+    "facilitator.settle_v1": Target(
+        lambda data: facilitator.decode_settle(data, version=1),
+        None,
+        REMOTE,
+        dumps(v1.receipt_document(Receipt(True, CHAIN, PARTY, HASH), KNOWN)),
+    ),
     "facilitator.supported": Target(facilitator.decode_supported, None, REMOTE, SUPPORTED),
     "sponsoring.permit": Target(_sponsorship, None, REMOTE, dumps(sponsoring.encode_sponsorship(P_PERMIT2, {}))),
     "sponsoring.approval": Target(_sponsorship, None, REMOTE, dumps(APPROVAL)),

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 
 from x402core.errors import LocalProtocolError, Reason, Refusal, RemoteProtocolError
-from x402core.events import Offer, Payment, Permit, Receipt, Resource, SettleMode
+from x402core.events import Dialect, Method, Offer, Payment, Permit, Receipt, Resource, SettleMode
 from x402core.policy import FacilitatorTerms
 from x402core.registry import KNOWN, NetworkInfo
 from x402core.values import Address, Amount, Millis, Network
@@ -76,10 +76,83 @@ def test_what_we_ask_is_what_we_read(paid: tuple[Offer, Permit], extensions: dic
     assert found.payment.extensions == extensions
 
 
-@pytest.mark.parametrize("offer", [samples.V1_OFFER, samples.V2_OFFER, replace(samples.V2_OFFER, raw={"scheme": "exact"})])
-def test_we_ask_in_version_2_whatever_the_payer_spoke(offer: Offer) -> None:
+whatever_the_payer_spoke = pytest.mark.parametrize(
+    "offer", [samples.V1_OFFER, samples.V2_OFFER, replace(samples.V2_OFFER, raw={"scheme": "exact"}, settle=SettleMode.BEFORE)]
+)
+
+
+@whatever_the_payer_spoke
+def test_we_ask_in_version_2_unless_told(offer: Offer) -> None:
     found = facilitator.decode_request(facilitator.encode_request(samples.PERMIT_3009, offer), settle=True)
-    assert (found.version, found.offer, found.refusal) == (2, samples.V2_OFFER, None)
+    assert (found.version, found.offer, found.refusal) == (2, replace(samples.V2_OFFER, settle=offer.settle), None)
+
+
+# --- the request, in version 1 ---------------------------------------------------------------------------------------
+
+
+@whatever_the_payer_spoke
+def test_a_request_of_version_1_is_written_as_the_specification_shows(offer: Offer) -> None:
+    note = v2.encode_note(test_v1.RESOURCE, {}, Payment(samples.PERMIT_3009))
+    assert json.loads(facilitator.encode_request(samples.PERMIT_3009, offer, note, version=1)) == ASKED_V1
+    nameless = json.loads(facilitator.encode_request(samples.PERMIT_3009, offer, version=1))
+    unsaid = {"resource": "", "description": "", "mimeType": ""}
+    assert nameless == {**ASKED_V1, "paymentRequirements": {**test_v1.ACCEPTS, **unsaid}}
+
+
+@given(samples.v1_offers, samples.eip3009_permits, samples.extensions)
+def test_what_we_ask_in_version_1_is_what_we_read(offer: Offer, permit: Permit, extensions: dict[str, Json]) -> None:
+    permit = replace(permit, network=offer.network, asset=offer.asset)
+    note = v2.encode_note(Resource("https://a.example/b"), extensions, Payment(permit, offer))
+    second = replace(offer, dialect=Dialect.V2, settle=SettleMode.BEFORE)  # when the money moves is not said in version 1
+    found = facilitator.decode_request(facilitator.encode_request(permit, second, note, version=1), settle=False)
+    assert (found.version, found.payment, found.offer, found.refusal) == (1, Payment(permit), offer, None)
+
+
+def test_of_the_extensions_version_1_is_told_what_bazaar_says_of_the_resource_and_nothing_else() -> None:
+    ours = {"bazaar": BAZAAR, **builder_code.advertised("shop"), **sponsoring.advertised(), "x": 1}
+    note = v2.encode_note(test_v1.RESOURCE, ours, Payment(samples.PERMIT_3009))
+    asked = json.loads(facilitator.encode_request(samples.PERMIT_3009, samples.V2_OFFER, note, version=1))
+    schema = {"input": {"type": "http", "method": "GET", "discoverable": True}}
+    assert asked == {**ASKED_V1, "paymentRequirements": {**test_v1.ACCEPTS, "outputSchema": schema}}
+    entry = ask(asked, settle=True).entry
+    assert entry is not None
+    assert entry.key == test_v1.RESOURCE.url
+
+
+@pytest.mark.parametrize(
+    ("permit", "offer", "field"),
+    [
+        (samples.PERMIT_PERMIT2, samples.PERMIT2_OFFER, "method"),
+        (replace(samples.PERMIT_PERMIT2, sponsor=samples.SPONSOR), samples.PERMIT2_OFFER, "method"),
+        (samples.PERMIT_UPTO, samples.UPTO_OFFER, "method"),
+        (samples.PERMIT_2612, samples.TOKEN_OFFER, "method"),
+        (samples.PERMIT_7710, samples.ERC7710_OFFER, "method"),
+        (samples.PERMIT_2612_V2, samples.V2_OFFER, "offer"),
+        (samples.PERMIT_3009, replace(samples.V2_OFFER, asset=samples.SEPOLIA_USDC), "permit"),
+        (
+            replace(samples.PERMIT_3009, network=Network("eip155:31338")),
+            replace(samples.V2_OFFER, network=Network("eip155:31338")),
+            "network",
+        ),
+    ],
+)
+def test_what_version_1_has_no_word_for_is_not_written(permit: Permit, offer: Offer, field: str) -> None:
+    with pytest.raises(LocalProtocolError) as caught:
+        facilitator.encode_request(permit, offer, version=1)
+    assert caught.value.field == field
+
+
+def test_a_network_goes_by_the_name_it_was_given() -> None:
+    network = Network("eip155:31338")
+    own = KNOWN.with_network(NetworkInfo(network, "Local", v1_name="our-chain"))
+    permit, offer = replace(samples.PERMIT_3009, network=network), replace(samples.V2_OFFER, network=network)
+    asked = json.loads(facilitator.encode_request(permit, offer, version=1, registry=own))
+    assert (asked["paymentPayload"]["network"], asked["paymentRequirements"]["network"]) == ("our-chain", "our-chain")
+    said = json.dumps({**test_v1.RESPONSE, "network": "our-chain"}).encode()
+    assert facilitator.decode_settle(said, version=1, registry=own).network == network
+    supported = Supported((Kind(1, "exact", "our-chain"),))
+    assert supported.version("exact", Method.EIP3009, network, own) == 1
+    assert supported.version("exact", Method.EIP3009, network) is None
 
 
 def test_a_permit_of_the_token_flow_is_asked_about_in_our_own_method() -> None:
@@ -253,6 +326,24 @@ def test_a_settlement_is_answered_in_the_version_it_was_asked_in() -> None:
         }
 
 
+def test_a_settlement_told_in_version_1_is_read_in_version_1() -> None:
+    def read(**changes: Any) -> Receipt:
+        document = {key: value for key, value in {**test_v1.RESPONSE, **changes}.items() if value is not ...}
+        return facilitator.decode_settle(json.dumps(document).encode(), version=1)
+
+    receipt = Receipt(True, samples.BASE_SEPOLIA, samples.PAYER, TX)
+    assert read() == read(errorReason=None, amount="1") == receipt  # v1 says no amount
+    assert read(payer=...) == read(payer="") == replace(receipt, payer=None)
+    failed = {"success": False, "errorReason": "insufficient_funds", "transaction": None}
+    assert read(**failed) == Receipt(False, samples.BASE_SEPOLIA, samples.PAYER, reason="insufficient_funds")
+    for hostile in ({"network": "eip155:84532"}, {"network": ...}, {"success": "true"}, {"transaction": "0x"}, {"payer": "me"}):
+        with pytest.raises(RemoteProtocolError) as caught:
+            read(**hostile)
+        assert caught.value.pointer == f"/{next(iter(hostile))}"
+    with pytest.raises(RemoteProtocolError):
+        facilitator.decode_settle(json.dumps(test_v1.RESPONSE).encode())
+
+
 def test_pending_names_a_transaction() -> None:
     with pytest.raises(LocalProtocolError, match="transaction"):
         facilitator.encode_settled(ask(ASKED), Receipt(False, samples.BASE_SEPOLIA, None, reason=Reason.SETTLEMENT_PENDING))
@@ -321,6 +412,37 @@ def test_what_is_supported_is_told_by_network_and_version() -> None:
 def test_a_facilitator_of_version_1_says_kinds_alone() -> None:
     body = b'{"kinds":[{"x402Version":1,"scheme":"exact","network":"base"}]}'
     assert facilitator.decode_supported(body) == Supported((Kind(1, "exact", "base"),))
+
+
+BASE = Network("eip155:8453")
+LISTED = Supported((Kind(1, "exact", "base-sepolia"), Kind(2, "exact", BASE), Kind(1, "exact", "base"), Kind(2, "upto", BASE)))
+
+
+@pytest.mark.parametrize(
+    ("scheme", "method", "network", "version"),
+    [
+        ("exact", Method.EIP3009, samples.BASE_SEPOLIA, 1),
+        ("exact", Method.PERMIT2, samples.BASE_SEPOLIA, None),
+        ("exact", Method.EIP2612, samples.BASE_SEPOLIA, None),
+        ("exact", Method.ERC7710, samples.BASE_SEPOLIA, None),
+        ("upto", Method.PERMIT2, samples.BASE_SEPOLIA, None),
+        ("exact", Method.EIP3009, BASE, 2),
+        ("exact", Method.PERMIT2, BASE, 2),
+        ("upto", Method.PERMIT2, BASE, 2),
+        ("exact", Method.EIP3009, samples.SEPOLIA, None),
+        ("exact", Method.EIP3009, LOCAL, None),
+    ],
+)
+def test_it_is_asked_in_version_2_where_it_lists_that_else_in_1_what_1_can_say(
+    scheme: str, method: Method, network: Network, version: int | None
+) -> None:
+    assert LISTED.version(scheme, method, network) == version
+    assert LISTED.settles_on(network) is (network in (BASE, samples.BASE_SEPOLIA))
+
+
+def test_a_name_in_version_2_and_an_id_in_version_1_are_neither() -> None:
+    odd = Supported((Kind(2, "exact", "base"), Kind(1, "exact", BASE), Kind(3, "exact", BASE)))
+    assert odd.version("exact", Method.EIP3009, BASE) is None
 
 
 @pytest.mark.parametrize("address", [None, "", "0x0", 7])

@@ -4,8 +4,10 @@ A request names the payment and the requirements it must meet; the requirements 
 is judged by.  What the payer echoed is compared with them first, so that a mix-up is told by its own name.  A refused payment
 is an answer like any other (200, with the reason); bytes that are no request are an error.
 
-We ask in x402 v2 alone, whatever dialect the payer spoke: what was signed is the same.  Of an answer we keep JSON booleans,
-addresses, hashes and codes; a facilitator's sentences are for its own log.
+We ask in the version that the facilitator lists, whatever dialect the payer spoke: what was signed is the same.  v1 knows
+``exact`` by EIP-3009 alone, networks by name, and of the extensions ``bazaar``'s ``outputSchema``: another method is not asked
+about there, other extensions are left out.  Of an answer we keep JSON booleans, addresses, hashes and codes; a facilitator's
+sentences are for its own log.
 """
 
 from __future__ import annotations
@@ -15,8 +17,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from x402core.catalog import CatalogEntry
-from x402core.errors import Reason, Refusal, RemoteProtocolError, Reply
-from x402core.events import Dialect, Headers, Method, Offer, Payment, Permit, Receipt, SettleMode
+from x402core.errors import LocalProtocolError, Reason, Refusal, RemoteProtocolError, Reply
+from x402core.events import Dialect, Headers, Method, Offer, Payment, Permit, Receipt, Resource, SettleMode
 from x402core.evm.address import checksum
 from x402core.registry import KNOWN, Registry
 from x402core.values import Address, Amount, Millis, Network, parse_address
@@ -234,25 +236,36 @@ def _reply(document: _Object, headers: Headers = ()) -> Reply:
 # --- the asker's side ------------------------------------------------------------------------------------------------
 
 
-def encode_request(permit: Permit, offer: Offer, note: bytes = b"") -> bytes:
-    """Write the body of a POST to ``/verify`` or ``/settle``, for an offer of any dialect, in x402 v2.
+def encode_request(
+    permit: Permit, offer: Offer, note: bytes = b"", *, version: int = v2.VERSION, registry: Registry = KNOWN
+) -> bytes:
+    """Write the body of a POST to ``/verify`` or ``/settle``, for an offer of any dialect, in x402 v2 or v1.
 
     What was accepted is the permit's amount, what is required the offer's: for ``upto`` the charge (x402.md 2.4).  ``note`` is
     of :func:`~x402core.wire.v2.encode_note`'s making.
 
-    Raises: LocalProtocolError for what v2 has no word for, RemoteProtocolError for another note.
+    Raises: LocalProtocolError for what the version has no word for, RemoteProtocolError for another note.
     """
     settle = SettleMode.AFTER if offer.settle is SettleMode.BACKGROUND else offer.settle
     required = replace(offer, dialect=Dialect.V2, settle=settle, raw=None)
     resource, extensions = v2.read_context(Fields(loads(note, source="note"), "", "note")) if note else (None, {})
     payment = Payment(permit, replace(required, amount=permit.amount), resource, extensions)
-    return dumps(
-        {
-            "x402Version": v2.VERSION,
-            "paymentPayload": v2.payment_document(payment),
-            "paymentRequirements": v2.encode_offer(required),
-        }
-    )
+    payload, requirements = _asked_v1(payment, required, registry) if version == v1.VERSION else _asked_v2(payment, required)
+    return dumps({"x402Version": version, "paymentPayload": payload, "paymentRequirements": requirements})
+
+
+def _asked_v2(payment: Payment, required: Offer) -> tuple[_Object, _Object]:
+    return v2.payment_document(payment), v2.encode_offer(required)
+
+
+def _asked_v1(payment: Payment, required: Offer, registry: Registry) -> tuple[_Object, _Object]:
+    """Write both in v1: the same authorization, without the extensions, and the resource with the requirements."""
+    permit = payment.permit
+    if (permit.network, permit.asset) != (required.network, required.asset):
+        raise LocalProtocolError("not on the required network and asset", field="permit")
+    offer = replace(required, dialect=Dialect.V1)
+    requirements = v1.encode_requirements(offer, payment.resource or Resource(""), payment.extensions, registry)
+    return v1.payment_document(permit, offer, registry), requirements
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,9 +288,13 @@ def decode_verify(body: bytes) -> VerifyAnswer:
     return VerifyAnswer(valid, "" if valid else v2.printable(fields.text_or("invalidReason", ""), 256), payer)
 
 
-def decode_settle(body: bytes) -> Receipt:
-    """Read a SettleResponse of x402 v2.  Raises: RemoteProtocolError as ``v2.read_receipt`` does."""
-    return v2.read_receipt(Fields(loads(body, most=_MOST, source="settle"), "", "settle"))
+def decode_settle(body: bytes, *, version: int = v2.VERSION, registry: Registry = KNOWN) -> Receipt:
+    """Read the SettleResponse to what was asked in a version.
+
+    Raises: RemoteProtocolError as ``v2.read_receipt`` and ``v1.read_receipt`` do.
+    """
+    fields = Fields(loads(body, most=_MOST, source="settle"), "", "settle")
+    return v1.read_receipt(fields, registry, nameless=True) if version == v1.VERSION else v2.read_receipt(fields)
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,7 +317,25 @@ class Supported:
 
     def takes(self, scheme: str, network: Network) -> bool:
         """Say whether it settles a scheme on a network, in x402 v2."""
-        return any((kind.version, kind.scheme, kind.network) == (v2.VERSION, scheme, network) for kind in self.kinds)
+        return self._lists(v2.VERSION, scheme, network)
+
+    def version(self, scheme: str, method: Method, network: Network, registry: Registry = KNOWN) -> int | None:
+        """Return the x402 version to ask it in about such payments: v2 where it lists them, else v1; None for neither.
+
+        v1 has ``exact`` by EIP-3009 alone, on networks that have a name there.
+        """
+        if self.takes(scheme, network):
+            return v2.VERSION
+        name = registry.v1_name(network)
+        first = name is not None and (scheme, method) == (v1.EXACT, Method.EIP3009) and self._lists(v1.VERSION, scheme, name)
+        return v1.VERSION if first else None
+
+    def settles_on(self, network: Network, registry: Registry = KNOWN) -> bool:
+        """Say whether it settles anything spoken here on a network, in either version."""
+        return any(self.version(scheme, method, network, registry) is not None for scheme, method in v2.SPOKEN)
+
+    def _lists(self, version: int, scheme: str, network: str) -> bool:
+        return any((kind.version, kind.scheme, kind.network) == (version, scheme, network) for kind in self.kinds)
 
     def facilitator(self, network: Network) -> Address | None:
         """Return the account that must be named in an ``upto`` offer, None when there is none to name (x402.md 2.4)."""

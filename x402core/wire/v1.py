@@ -6,7 +6,7 @@ and a payment does not say which offer it answers.  Spoken here: ``exact`` on EV
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final, TypeAlias
 
 from x402core.errors import LocalProtocolError, Reason, RemoteProtocolError
@@ -34,6 +34,7 @@ __all__ = [
     "encode_offer",
     "encode_payment",
     "encode_receipt",
+    "encode_requirements",
     "payment_document",
     "read_offer",
     "read_payment",
@@ -93,19 +94,27 @@ def _version(fields: Fields) -> None:
 def encode_challenge(challenge: Challenge, registry: Registry) -> _Object:
     """Write the v1 offers of a challenge as a 402's JSON body; offers of other dialects are left out.
 
-    What a ``bazaar`` extension says of the resource stands in each offer's ``outputSchema``, where v1 catalogs look for it.
-
     Raises: LocalProtocolError without a resource, and as :func:`encode_offer` does.  Source: x402.md 1.2, 1.3.
     """
-    if challenge.resource is None or not challenge.resource.url:
+    resource = challenge.resource
+    if resource is None or not resource.url:
         raise LocalProtocolError("x402 v1 names the resource's URL in each offer", field="resource")
-    schema = _output_schema(challenge.extensions.get("bazaar"))
-    accepts = [encode_offer(offer, challenge.resource, registry) for offer in challenge.offers if offer.dialect is Dialect.V1]
+    ours = [offer for offer in challenge.offers if offer.dialect is Dialect.V1]
     return {
         "x402Version": VERSION,
         "error": code(challenge.error) or Reason.PAYMENT_REQUIRED,
-        "accepts": [{**offer, **schema} for offer in accepts],
+        "accepts": [encode_requirements(offer, resource, challenge.extensions, registry) for offer in ours],
     }
+
+
+def encode_requirements(offer: Offer, resource: Resource, extensions: Mapping[str, Json], registry: Registry) -> _Object:
+    """Write an offer as v1 PaymentRequirements, with all that v1 can say of the resource.
+
+    What a ``bazaar`` extension says stands in ``outputSchema``, where v1 catalogs look for it; v1 has no other extension.
+
+    Raises: LocalProtocolError as :func:`encode_offer` does.  Source: x402.md 1.2, 1.3.
+    """
+    return encode_offer(offer, resource, registry) | _output_schema(extensions.get("bazaar"))
 
 
 def _output_schema(bazaar: Json) -> _Object:
@@ -285,11 +294,14 @@ def decode_receipt(header: str, registry: Registry) -> Receipt:
     return read_receipt(Fields(decode_header(header, source=X_PAYMENT_RESPONSE), "", X_PAYMENT_RESPONSE), registry)
 
 
-def read_receipt(fields: Fields, registry: Registry) -> Receipt:
-    """Read a v1 SettlementResponse document.  Raises: RemoteProtocolError as :func:`decode_receipt` does."""
+def read_receipt(fields: Fields, registry: Registry, *, nameless: bool = False) -> Receipt:
+    """Read a v1 SettlementResponse document; ``nameless``: a success need not name its payer, some facilitators' do not.
+
+    Raises: RemoteProtocolError as :func:`decode_receipt` does.
+    """
     success = fields.boolean("success")
     transaction = fields.text_or("transaction", "", most=256)
-    named = success or fields.document.get("payer") not in (None, "")  # some failures name nobody
+    named = (success and not nameless) or fields.document.get("payer") not in (None, "")  # some failures name nobody
     return Receipt(
         success=success,
         network=_spoken(fields, registry),
