@@ -61,8 +61,9 @@ _log: Final = logging.getLogger("x402bind.seller")
 class Seller:
     """Sell on the networks of ``rpc`` (a network's name to its node's URL, or several), settled through ``key``'s account.
 
-    * ``facilitator``: settle through it, or them, instead: no ``key``, no gas; name the ``networks``.  With ``rpc`` too, what a
-      facilitator refuses, or with ``prove`` also what it says it did, is proved on the chain.
+    * ``facilitator``: settle through it, or them, instead: no ``key``, no gas; name the ``networks``.  Each is asked in the
+      version its ``/supported`` lists, v2 or else v1, which has EIP-3009 only and may want the public ``url``.  With ``rpc``
+      too, what a facilitator refuses, or with ``prove`` also what it says it did, is proved on the chain.
     * ``pay_to``: who is paid (default: the settling account itself).
     * ``ledger``: ``"sqlite:FILE"`` or a ledger of your own.  ``"memory:"`` forgets claims and settlements on exit.
     * ``token_key``: 32 or more secret bytes that sign access tokens; needed for the permit-token flow.
@@ -116,7 +117,7 @@ class Seller:
             raise LocalProtocolError("write 'after' or 'before'", field="settle") from None
         self.registry = registry
         self.signer: Signer | None = PrivateKeySigner(key) if isinstance(key, str | bytes) else key
-        self.facilitators = None if facilitator is None else Facilitators(facilitator)
+        self.facilitators = None if facilitator is None else Facilitators(facilitator, registry=registry)
         self.endpoints: dict[Network, Nodes] = {
             (network := registry.resolve(name)): nodes(value, network) for name, value in rpc.items()
         }
@@ -224,7 +225,10 @@ class Seller:
             audience = self.url or "x402"
             endpoint = urlsplit(self.url).path + token_path
             token = TokenTerms(self.ring, audience, path, endpoint, self.token_lifetime, self.most_open)
-        self._sold |= {Sold(offer.network, offer.asset, offer.scheme, offer.method) for offer in offered}
+        sold = {Sold(offer.network, offer.asset, offer.scheme, offer.method) for offer in offered}
+        if unsettled := self._unsettled(sold):
+            raise LocalProtocolError(f"no facilitator settles {unsettled}", field="prices")
+        self._sold |= sold
         lasts = self.sign_in and all(offer.scheme == EXACT for offer in offered)  # what is metered is paid each time
         sponsored = any(offer.method is Method.PERMIT2 for offer in offered)
         return Terms(
@@ -289,21 +293,30 @@ class Seller:
         if offer.scheme == UPTO and offer.facilitator != self._account:
             raise LocalProtocolError(f"an offer's facilitator is not {self._account}, who settles here", field="prices")
 
-    async def prepare(self) -> None:
-        """Ask the facilitators what they settle, and who does: needed before an ``upto`` price through one.
+    def _unsettled(self, sold: Iterable[Sold]) -> str:
+        """Name what is sold and, as far as the facilitators have said, settled by none of them; "" where nothing is."""
+        group = self.facilitators
+        found = () if group is None else (each for each in sold if not group.settles(each.scheme, each.method, each.network))
+        return ", ".join(sorted({f"{each.scheme} by {each.method} on {each.network}" for each in found}))
 
-        Raises: LocalProtocolError when none of them settles on a network sold on; FacilitatorUnavailable when none answers.
+    async def prepare(self) -> None:
+        """Ask the facilitators what they settle, in which version, and who does: needed before an ``upto`` price through one.
+
+        Raises: LocalProtocolError when none of them settles on a network sold on, or what was priced; FacilitatorUnavailable
+        when none answers.
         """
         if self.facilitators is None:
             return
         async with self._asking() as perform:
             said = await arun(supported_by(self.facilitators), perform)
         for network in self.networks:
-            if not any(said.takes(scheme, network) for scheme in (EXACT, UPTO)):
+            if not said.settles_on(network, self.registry):
                 raise LocalProtocolError(f"the facilitator does not settle on {network}", field="facilitator")
             account = said.facilitator(network)
             if account is not None:
                 self._kinds[network] = account
+        if unsettled := self._unsettled(self._sold):
+            raise LocalProtocolError(f"no facilitator settles {unsettled}", field="facilitator")
 
     async def prove(self) -> None:
         """Ask every node whether it serves the chain it should, and every asset sold for whether it is what we think.

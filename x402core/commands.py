@@ -227,9 +227,13 @@ class RecallPayment(Command[Claim]):
 
 @dataclass(frozen=True, slots=True)
 class VerifyPayment(Command["Verified | Refusal"]):
-    """Judge a statically checked payment against the chain.  On failure: our trouble, nothing is known; answer 503."""
+    """Judge a statically checked payment against the chain; ``note`` is what a facilitator is told of it besides.
+
+    On failure: our trouble, nothing is known; answer 503.
+    """
 
     checked: Checked
+    note: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ Say = Callable[[str, dict[str, Any]], Any]
 
 
 class Script:
-    """Answers every request with what ``say`` returns, and keeps what it was asked."""
+    """Answers every request with what ``say`` returns, and keeps what it was asked; it has no list, unless ``say`` has one."""
 
     def __init__(self, say: Say | dict[str, Any] | None = None) -> None:
         self.say = say
@@ -32,6 +32,10 @@ class Script:
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
                 document = json.loads(body) if body else {}
+                lists = callable(script.say) or (isinstance(script.say, dict) and "kinds" in script.say)
+                if self.path.endswith("/supported") and not lists:
+                    self.send_error(404)
+                    return
                 script.asked.append((self.path, document, {k.lower(): v for k, v in self.headers.items()}))
                 answer = script.say(self.path, document) if callable(script.say) else script.say
                 if answer is None:

@@ -15,6 +15,7 @@ from x402bind.chain.nodes import Nodes
 from x402bind.chain.rpc import Endpoint, RpcCall
 from x402bind.leaves import shown
 from x402core.commands import Command
+from x402core.events import Method
 from x402core.evm.digests import EXACT_PROXY, PERMIT2, UPTO_PROXY
 from x402core.schemes import SCHEMES
 from x402core.schemes.permit2 import Permit2Exact, Permit2Upto
@@ -36,7 +37,7 @@ class Sold(NamedTuple):
     network: Network
     asset: Address
     scheme: str
-    method: str
+    method: Method
 
 
 def needs(sold: Iterable[Sold], known: Iterable[Address] = ()) -> dict[Address, tuple[str, ...]]:

@@ -1,13 +1,16 @@
 """Having facilitators verify and settle, over HTTP (x402.md 1.5): coarse commands as HTTP calls, once for both worlds.
 
+Each facilitator is asked in the x402 version that its ``/supported`` lists for the payment: v2 where it lists it, else v1.  It
+is asked for the list at start-up, else before the first payment, and again after trouble; one that gives none is asked in v2.
+
 Only a definite answer about the payment asked for is an answer: 200, well-formed, its success a JSON boolean, and network,
 payer and amount those of the permit.  All else is trouble of ours or theirs, never the payer's (it is 503 to the payer, not
 402), and nothing of a facilitator's text goes any further.
 
-A facilitator that does not serve such payments (another network, scheme, asset or payee) is passed over: its refusal counts
-when no other one is left to ask.  Reading (``/verify``) goes on to the next facilitator when one fails.  ``/settle`` does so
-only when not a byte had left: a request that may have arrived is asked of the same one again, which knows what it did.
-Asking twice never pays twice.
+A facilitator that does not serve such payments (another network, scheme, asset or payee) is passed over, unasked where its
+list says so: its refusal counts when no other one is left to ask.  Reading (``/verify``) goes on to the next facilitator when
+one fails.  ``/settle`` does so only when not a byte had left: a request that may have arrived is asked of the same one again,
+which knows what it did.  Asking twice never pays twice.
 """
 
 from __future__ import annotations
@@ -24,13 +27,15 @@ from urllib.parse import urlsplit
 
 from x402bind.leaves import HttpCall, HttpFailed, HttpReply, shown
 from x402core.commands import AskFacilitator, Command, ReadChain, VerifyPayment
-from x402core.errors import LocalProtocolError, Refusal, RemoteProtocolError
-from x402core.events import Headers, Settlement, Unsettled
+from x402core.errors import LocalProtocolError, Reason, Refusal, RemoteProtocolError
+from x402core.events import Headers, Method, Offer, Settlement, Unsettled
 from x402core.machines.machine import Finer, ask
+from x402core.registry import KNOWN, Registry
 from x402core.schemes.judge import Verified, early, vouched
 from x402core.schemes.remote import NOT_HERE, settlement_of, verdict_of
 from x402core.values import Millis, Network
 from x402core.wire import facilitator as wire
+from x402core.wire import v2
 
 __all__ = [
     "FacilitatorUnavailable",
@@ -49,6 +54,7 @@ _JSON: Final[Headers] = (("Content-Type", "application/json"), ("Accept", "appli
 _MOST: Final = 256 * 1024
 _COOL_OFF: Final = 30.0
 _MOST_KEPT: Final = 4096
+_NO_SUCH: Final = (404, 405, 501)
 
 Auth: TypeAlias = Headers | Callable[[str], Headers] | Callable[[str], Awaitable[Headers]]
 """What a facilitator wants to know who asks: headers, or what makes them for a path (``/verify``), async if need be."""
@@ -131,18 +137,26 @@ class RemoteFacilitator:
 
 
 class Facilitators:
-    """Several facilitators, in order of preference, and how each has been doing lately.  Thread-safe."""
+    """Several facilitators, in order of preference, how each has been doing lately, and what it lists.  Thread-safe.
+
+    ``registry`` has the names that networks go by in x402 v1.
+    """
 
     def __init__(
-        self, given: str | RemoteFacilitator | Iterable[str | RemoteFacilitator], clock: Callable[[], float] = time.monotonic
+        self,
+        given: str | RemoteFacilitator | Iterable[str | RemoteFacilitator],
+        clock: Callable[[], float] = time.monotonic,
+        registry: Registry = KNOWN,
     ) -> None:
         each = (given,) if isinstance(given, str | RemoteFacilitator) else tuple(given)
         self.all = tuple(RemoteFacilitator(one) if isinstance(one, str) else one for one in each)
         if not self.all:
             raise LocalProtocolError("name at least one", field="facilitator")
+        self.registry = registry
         self._clock = clock
         self._lock = threading.Lock()
         self._failed: dict[RemoteFacilitator, float] = {}
+        self._lists: dict[RemoteFacilitator, tuple[float, wire.Supported | None]] = {}
         self._asked: OrderedDict[str, RemoteFacilitator] = OrderedDict()
 
     def order(self, key: str) -> tuple[RemoteFacilitator, ...]:
@@ -163,6 +177,36 @@ class Facilitators:
         """Note that a facilitator gave no usable answer."""
         with self._lock:
             self._failed[one] = self._clock()
+
+    def listed(self, one: RemoteFacilitator, said: wire.Supported | None) -> None:
+        """Note what a facilitator lists; None for one that gives no list, or none any more: then the last one counts."""
+        with self._lock:
+            _, before = self._lists.get(one, (0.0, None))
+            self._lists[one] = self._clock(), said or before
+
+    def heard(self, one: RemoteFacilitator) -> bool:
+        """Say whether a facilitator has answered what it lists."""
+        return one in self._lists
+
+    def unlisted(self, one: RemoteFacilitator) -> bool:
+        """Say whether a facilitator is to be asked what it lists: it has not answered that yet, or was in trouble since."""
+        with self._lock:
+            if one not in self._lists:
+                return True
+            at, _ = self._lists[one]
+            return self._clock() - at > _COOL_OFF and self._failed.get(one, float("-inf")) >= at
+
+    def version(self, one: RemoteFacilitator, scheme: str, method: Method, network: Network) -> int | None:
+        """Return the x402 version to ask a facilitator in about such payments; None where its list has none of them.
+
+        One that gives no list is asked in v2.
+        """
+        _, said = self._lists.get(one, (0.0, None))
+        return v2.VERSION if said is None else said.version(scheme, method, network, self.registry)
+
+    def settles(self, scheme: str, method: Method, network: Network) -> bool:
+        """Say whether any of them may settle such payments, as far as they have said."""
+        return any(self.version(one, scheme, method, network) is not None for one in self.all)
 
 
 def _call(one: RemoteFacilitator, method: str, path: str, body: bytes = b"") -> Generator[Command[Any], Any, HttpReply]:
@@ -201,10 +245,14 @@ def verify(
     block = 0
     if checked.permit.network in chains:
         block = (yield from ask(ReadChain(checked.permit.network, ()))).number
-    body = wire.encode_request(checked.permit, checked.offer)
     passed: list[Refusal] = []
     for one in group.order(checked.permit.key):
         try:
+            version = yield from _version(one, group, checked.offer)
+            if version is None:
+                passed.append(Refusal(Reason.UNSUPPORTED_SCHEME, "not listed by the facilitator"))
+                continue
+            body = wire.encode_request(checked.permit, checked.offer, command.note, version=version, registry=group.registry)
             reply = yield from _call(one, "POST", wire.VERIFY, body)
             said = wire.decode_verify(_body(reply, one))
             verdict = vouched(checked, verdict_of(said.valid, said.reason, said.payer, checked, block))
@@ -226,10 +274,15 @@ def settle(command: AskFacilitator, group: Facilitators) -> Generator[Command[An
     Raises: FacilitatorUnavailable, HttpFailed, RemoteProtocolError without a definite answer.
     """
     record = command.record
-    body = wire.encode_request(record.permit, record.offer, record.note)
+    permit = record.permit
     passed: list[Unsettled] = []
     for one in group.order(record.key):
         try:
+            version = yield from _version(one, group, record.offer)
+            if version is None:
+                passed.append(Unsettled(Reason.UNSUPPORTED_SCHEME, permit.network, permit.payer))
+                continue
+            body = wire.encode_request(permit, record.offer, record.note, version=version, registry=group.registry)
             reply = yield from _call(one, "POST", wire.SETTLE, body)
         except HttpFailed as error:
             group.failed(one)
@@ -238,7 +291,8 @@ def settle(command: AskFacilitator, group: Facilitators) -> Generator[Command[An
                 raise
             continue
         try:
-            told = settlement_of(wire.decode_settle(_body(reply, one)), record)
+            said = wire.decode_settle(_body(reply, one), version=version, registry=group.registry)
+            told = settlement_of(said, record)
         except (FacilitatorUnavailable, RemoteProtocolError) as error:
             _log.warning("%s did not say what it settled: %s", shown(one.url), type(error).__name__)
             group.failed(one)
@@ -253,14 +307,45 @@ def settle(command: AskFacilitator, group: Facilitators) -> Generator[Command[An
     raise FacilitatorUnavailable("no facilitator could be reached")
 
 
-def supported(one: RemoteFacilitator) -> Generator[Command[Any], Any, wire.Supported]:
-    """Ask what a facilitator settles.  Raises: FacilitatorUnavailable, HttpFailed, RemoteProtocolError."""
+def _version(one: RemoteFacilitator, group: Facilitators, offer: Offer) -> Generator[Command[Any], Any, int | None]:
+    """Return the version to ask a facilitator in about a payment, as ``group.version``; ask for its list where that is due.
+
+    Raises: HttpFailed for one that cannot be reached, and of whom nothing is known: nothing of the payment was sent.
+    """
+    if group.unlisted(one):
+        try:
+            yield from _listed(one, group)
+        except HttpFailed as error:
+            if not group.heard(one):
+                raise HttpFailed(str(error), sent=False) from None
+    return group.version(one, offer.scheme, offer.method, offer.network)
+
+
+def _listed(one: RemoteFacilitator, group: Facilitators) -> Generator[Command[Any], Any, wire.Supported | None]:
+    """Ask for a facilitator's list and keep it, or that it has none; None where it has none, or none now."""
+    try:
+        said = yield from supported(one)
+    except FacilitatorUnavailable as error:
+        _log.warning("%s does not say what it settles: %s", shown(one.url), type(error).__name__)
+        return None
+    group.listed(one, said)
+    return said
+
+
+def supported(one: RemoteFacilitator) -> Generator[Command[Any], Any, wire.Supported | None]:
+    """Ask what a facilitator settles; None for one that has no such list.  Raises: FacilitatorUnavailable, HttpFailed."""
     reply = yield from _call(one, "GET", wire.SUPPORTED)
-    return wire.decode_supported(_body(reply, one))
+    if reply.status in _NO_SUCH:
+        return None
+    try:
+        return wire.decode_supported(_body(reply, one))
+    except RemoteProtocolError as error:
+        _log.warning("%s does not list what it settles: %s", shown(one.url), error)
+        return None
 
 
 def supported_by(group: Facilitators) -> Generator[Command[Any], Any, wire.Supported]:
-    """Ask all of them what they settle; the first one's word counts where two say different things.
+    """Ask all of them what they settle, and keep it; the first one's word counts where two say different things.
 
     Raises: FacilitatorUnavailable when none answers.
     """
@@ -269,9 +354,11 @@ def supported_by(group: Facilitators) -> Generator[Command[Any], Any, wire.Suppo
     answered = False
     for one in group.all:
         try:
-            said = yield from supported(one)
-        except (HttpFailed, FacilitatorUnavailable, RemoteProtocolError) as error:
+            said = yield from _listed(one, group)
+        except HttpFailed as error:
             _log.warning("%s does not say what it settles: %s", shown(one.url), type(error).__name__)
+            continue
+        if said is None:
             continue
         answered = True
         kinds += said.kinds

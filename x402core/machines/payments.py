@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import Final
 
 from x402core.errors import Reason, Refusal, RemoteProtocolError
-from x402core.events import Dialect, Erc7710Permit, Method, Offer, Permit, RequestHead
+from x402core.events import Dialect, Erc7710Permit, Method, Offer, Payment, Permit, RequestHead
 from x402core.policy import Terms
 from x402core.schemes.judge import Checked, check
 from x402core.schemes.wallets import SignedBy
@@ -79,8 +79,11 @@ def _second(head: RequestHead, text: str, terms: Terms, now: Millis) -> Arrived 
     if isinstance(checked, Refusal):
         return NO_MATCH if stale else checked
     scoped = "" if name is None else f"{payment.permit.payer}/{name}"
-    note = v2.encode_note(terms.resource, terms.extensions, payment) if terms.forward else b""
-    return Arrived(checked, fingerprint(head, text), scoped, Dialect.V2, note, NO_MATCH if stale else None)
+    return Arrived(checked, fingerprint(head, text), scoped, Dialect.V2, _note(terms, payment), NO_MATCH if stale else None)
+
+
+def _note(terms: Terms, payment: Payment) -> bytes:
+    return v2.encode_note(terms.resource, terms.extensions, payment) if terms.forward else b""
 
 
 def _yesterdays(accepted: Offer, terms: Terms) -> list[Offer]:
@@ -99,7 +102,7 @@ def _first(head: RequestHead, text: str, terms: Terms, now: Millis) -> Arrived |
     payments = v1.decode_payment(text, offers, terms.registry)
     best = _best([check(stamped(permit, offer, now), offer, terms.wallets) for permit, offer in payments])
     if isinstance(best, Checked):
-        return Arrived(best, fingerprint(head, text), "", Dialect.V1)
+        return Arrived(best, fingerprint(head, text), "", Dialect.V1, _note(terms, Payment(best.permit)))
     was = [(permit, replace(offer, amount=permit.amount)) for permit, offer in payments if permit.amount != offer.amount]
     before = _best([check(stamped(permit, offer, now), offer, terms.wallets) for permit, offer in was])
     return Arrived(before, fingerprint(head, text), "", Dialect.V1, stale=best) if isinstance(before, Checked) else best

@@ -297,8 +297,8 @@ class ServerExchange(Machine[ServerState, ServerInput]):
 
     def do_verify(self, _data: None, _now: Millis) -> Commands:
         """Have the payment judged against the chain."""
-        assert self.checked is not None
-        return (VerifyPayment(self.checked),)
+        assert self.arrival is not None
+        return (VerifyPayment(self.arrival.checked, self.arrival.note),)
 
     def do_recall_used(self, why: Refusal, _now: Millis) -> Commands:
         """Ask the ledger once more: an exchange that raced with this one may have settled the payment meanwhile."""

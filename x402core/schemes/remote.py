@@ -54,8 +54,13 @@ _SPELLINGS: Final[Mapping[str, Reason]] = {
     "payment_expired": Reason.VALID_BEFORE,
     "duplicate_settlement": Reason.NONCE_USED,
 }
-_THEIRS: Final = (Reason.UNEXPECTED_VERIFY_ERROR, Reason.UNEXPECTED_SETTLE_ERROR, Reason.UNAVAILABLE)
-"""Reasons that speak of the facilitator's trouble, not of the payment."""
+_THEIRS: Final = (
+    Reason.UNEXPECTED_VERIFY_ERROR,
+    Reason.UNEXPECTED_SETTLE_ERROR,
+    Reason.UNAVAILABLE,
+    Reason.INVALID_VERSION,
+)
+"""Reasons that speak of trouble between the facilitator and us, not of the payment: the version asked in is ours to choose."""
 
 NOT_HERE: Final = (
     Reason.INVALID_NETWORK,
@@ -74,7 +79,6 @@ BEFORE_SENDING: Final = frozenset(
         Reason.INVALID_PAYLOAD,
         Reason.INVALID_REQUIREMENTS,
         Reason.INVALID_SCHEME,
-        Reason.INVALID_VERSION,
         Reason.SIGNATURE,
         Reason.RECIPIENT_MISMATCH,
         Reason.VALID_AFTER,

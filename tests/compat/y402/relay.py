@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import httpx
 
@@ -57,16 +58,18 @@ class FirstVersionOnly(Relay):
         super().__init__(target)
         self.kinds = kinds or ((1, "base-sepolia"),)
         self.unheard: list[object] = []
+        self.bodies: list[dict[str, Any]] = []
 
     def refuses(self, path: str, body: bytes) -> tuple[int, bytes] | None:
         """Answer ``/supported``, and whatever is not of version 1."""
         if path == "/supported":
             kinds = [{"x402Version": version, "scheme": "exact", "network": name} for version, name in self.kinds]
             return 200, json.dumps({"kinds": kinds}).encode()
-        version = json.loads(body)["x402Version"]
-        if version == 1:
+        asked = json.loads(body)
+        if asked["x402Version"] == 1:
+            self.bodies.append(asked)
             return None
-        self.unheard.append(version)
+        self.unheard.append(asked["x402Version"])
         return 400, b'{"error": "invalid_x402_version"}'
 
 
