@@ -106,14 +106,18 @@ class Exchange:
 
 
 class OfficialFacilitator(Peer):
-    """Its facilitator: exact (EIP-3009 and Permit2), upto, v1 exact, both gas sponsorings; it pays gas with account 5."""
+    """Its facilitator: exact (EIP-3009 and Permit2), upto, v1 exact, both gas sponsorings; it pays gas with account 5.
 
-    def __init__(self, ground: Ground) -> None:
+    ``first``: v1 exact alone.
+    """
+
+    def __init__(self, ground: Ground, *, first: bool = False) -> None:
         super().__init__("official_facilitator.py", "/supported")
-        self._ground = ground
+        self._ground, self._first = ground, first
 
     def arguments(self) -> tuple[str, ...]:
-        return (str(self.port), self._ground.url, "0x" + FACILITATOR_KEY.hex(), NETWORK)
+        only = ("--v1",) if self._first else ()
+        return (str(self.port), self._ground.url, "0x" + FACILITATOR_KEY.hex(), NETWORK, *only)
 
     @property
     def url(self) -> str:

@@ -1,6 +1,6 @@
 """Run by the official SDK's own python: its facilitator object behind /verify, /settle and /supported until told to stop.
 
-    official_facilitator.py PORT RPC_URL KEY [NETWORK]
+    official_facilitator.py PORT RPC_URL KEY [NETWORK] [--v1]    (``--v1``: its facilitator of x402 v1 alone)
 
 The SDK has no facilitator server, so the HTTP around it is ours, as thin as can be; every exchange is printed as a JSON line.
 """
@@ -16,6 +16,7 @@ from x402 import x402Facilitator
 from x402.extensions.eip2612_gas_sponsoring import EIP2612_GAS_SPONSORING
 from x402.extensions.erc20_approval_gas_sponsoring import Erc20ApprovalFacilitatorExtension
 from x402.mechanisms.evm.exact import register_exact_evm_facilitator
+from x402.mechanisms.evm.exact.v1.facilitator import ExactEvmSchemeV1
 from x402.mechanisms.evm.signers import FacilitatorWeb3Signer
 from x402.mechanisms.evm.upto.facilitator import UptoEvmScheme
 from x402.schemas.helpers import parse_payment_payload, parse_payment_requirements
@@ -42,6 +43,7 @@ def arguments():
     parser.add_argument("rpc")
     parser.add_argument("key")
     parser.add_argument("network", nargs="?", default="eip155:84532")
+    parser.add_argument("--v1", action="store_true")
     return parser.parse_args()
 
 
@@ -49,6 +51,8 @@ def facilitating(asked):
     """Register exact (both methods, v2 and every v1 name) and upto."""
     signer = Signer(asked.key, asked.rpc)
     facilitator = x402Facilitator()
+    if asked.v1:
+        return facilitator.register_v1(["base-sepolia"], ExactEvmSchemeV1(signer))
     register_exact_evm_facilitator(facilitator, signer, asked.network)  # registers v1 by register_v1
     facilitator.register([asked.network], UptoEvmScheme(signer))
     facilitator.register_extension(EIP2612_GAS_SPONSORING)
