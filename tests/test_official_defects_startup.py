@@ -217,10 +217,10 @@ def said_at_start(app: Any) -> tuple[str, str]:
         lambda _: supported("eip155:*"),
         lambda _: supported("solana:5eykt4UsFv8P8NJdTREpY1vzqKqZKvdp"),
         _broken(200, '{"kinds":[]}'),
-        _broken(200, f'{{"kinds":[{{"x402Version":1,"scheme":"exact","network":"base-sepolia","extra":{{"a":"{SECRET}"}}}}]}}'),
+        _broken(200, f'{{"kinds":[{{"x402Version":1,"scheme":"exact","network":"base","extra":{{"a":"{SECRET}"}}}}]}}'),
         _broken(200, f'{{"kinds":[{{"x402Version":2,"scheme":"deferred","network":"{NETWORK}"}}]}}'),
     ],
-    ids=["another chain", "a pattern", "another family", "nothing", "v1 only", "another scheme"],
+    ids=["another chain", "a pattern", "another family", "nothing", "another chain in v1", "another scheme"],
 )
 def test_a_facilitator_that_does_not_settle_here_is_refused_in_order(says: Callable[[str], Said]) -> None:
     """Row "wrong network" (was: os._exit(1), nothing to catch, no cleanup)."""

@@ -20,7 +20,7 @@ from tests.facilitator.test_hostile_facilitators import PAYER, asked, sync, veri
 from tests.shop import FUNDS, NETWORK, PRICE, Ground, Shop, client, fresh, until
 from x402bind.seller import Seller
 from x402bind.servers.lifespan import unproved
-from x402bind.translate.facilitator import Facilitators, FacilitatorUnavailable, RemoteFacilitator
+from x402bind.translate.facilitator import Facilitators, FacilitatorUnavailable
 from x402core.errors import LocalProtocolError, Reason, Refusal
 from x402core.events import Dialect, Settled
 from x402core.registry import KNOWN, NetworkInfo
@@ -218,6 +218,7 @@ def test_it_was_down_at_the_start_and_is_asked_what_it_lists_before_the_first_pa
         headers = ground.payer().header(shop.offer(), ground)
         assert buy(shop, headers).status_code == 503
         relay.down, relay.lie["/supported"] = set(), FIRST
+        relay.asked.clear()
         assert buy(shop, headers).status_code == 200
         assert (shop.earned, desk.sent, versions(relay)) == (PRICE, 1, {1})
         listed = relay.paths.count("/supported")
@@ -247,11 +248,12 @@ def test_what_it_lists_is_asked_again_after_trouble_and_kept_when_it_does_not_sa
         assert [body["x402Version"] for path, body, _ in script.asked if path == "/verify"] == [1, 1, 2, 2]
 
 
-def test_one_whose_list_cannot_be_reached_was_sent_nothing() -> None:
-    with Script() as hangs, Script(settled(PAYER)) as other:
-        hangs.say = lambda *_: hangs.hold.wait(10) and None
-        assert isinstance(asked(sync, RemoteFacilitator(hangs.url, timeout=0.2), other.url), Settled)
-        assert (hangs.paths, other.paths) == (["/supported"], ["/settle"])
+def test_one_that_hangs_up_on_whoever_asks_for_its_list_is_asked_in_v2() -> None:
+    with Script(lambda path, _: None if path == "/supported" else settled(PAYER) | {"isValid": True}) as script:
+        group = Facilitators(script.url)
+        assert isinstance(verified(sync, group=group), Verified)
+        assert isinstance(asked(sync, group=group), Settled)
+        assert versions(script) == {2}
 
 
 # ------------------------------------------------------------------------------------------------------- what is offered

@@ -184,10 +184,6 @@ class Facilitators:
             _, before = self._lists.get(one, (0.0, None))
             self._lists[one] = self._clock(), said or before
 
-    def heard(self, one: RemoteFacilitator) -> bool:
-        """Say whether a facilitator has answered what it lists."""
-        return one in self._lists
-
     def unlisted(self, one: RemoteFacilitator) -> bool:
         """Say whether a facilitator is to be asked what it lists: it has not answered that yet, or was in trouble since."""
         with self._lock:
@@ -308,24 +304,17 @@ def settle(command: AskFacilitator, group: Facilitators) -> Generator[Command[An
 
 
 def _version(one: RemoteFacilitator, group: Facilitators, offer: Offer) -> Generator[Command[Any], Any, int | None]:
-    """Return the version to ask a facilitator in about a payment, as ``group.version``; ask for its list where that is due.
-
-    Raises: HttpFailed for one that cannot be reached, and of whom nothing is known: nothing of the payment was sent.
-    """
+    """Return the version to ask a facilitator in about a payment, as ``group.version``; ask for its list where that is due."""
     if group.unlisted(one):
-        try:
-            yield from _listed(one, group)
-        except HttpFailed as error:
-            if not group.heard(one):
-                raise HttpFailed(str(error), sent=False) from None
+        yield from _listed(one, group)
     return group.version(one, offer.scheme, offer.method, offer.network)
 
 
 def _listed(one: RemoteFacilitator, group: Facilitators) -> Generator[Command[Any], Any, wire.Supported | None]:
-    """Ask for a facilitator's list and keep it, or that it has none; None where it has none, or none now."""
+    """Ask for a facilitator's list and keep it, or that it has none; None where it has none, or does not answer now."""
     try:
         said = yield from supported(one)
-    except FacilitatorUnavailable as error:
+    except (HttpFailed, FacilitatorUnavailable) as error:
         _log.warning("%s does not say what it settles: %s", shown(one.url), type(error).__name__)
         return None
     group.listed(one, said)
@@ -353,11 +342,7 @@ def supported_by(group: Facilitators) -> Generator[Command[Any], Any, wire.Suppo
     known: list[str] = []
     answered = False
     for one in group.all:
-        try:
-            said = yield from _listed(one, group)
-        except HttpFailed as error:
-            _log.warning("%s does not say what it settles: %s", shown(one.url), type(error).__name__)
-            continue
+        said = yield from _listed(one, group)
         if said is None:
             continue
         answered = True
