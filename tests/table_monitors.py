@@ -116,7 +116,7 @@ def _seller_heard(memory: _Seller, name: str) -> _Seller:
             return replace(memory, served=True)
         case "InvokeHandler", "HANDLER_OK_FREE":
             return replace(memory, served=True, free=True)
-        case "StreamResponse", "STREAM_ENDED" | "CANCEL":
+        case "StreamResponse", "STREAM_ENDED":
             return replace(memory, served=True)
     return memory
 
@@ -168,8 +168,7 @@ def _seller_end(memory: _Seller, row: Row) -> None:
     else:
         want = {"KeepClaim"}
     demand(memory.closed in want, f"{where}: the claim ends by {memory.closed or 'nothing'}, not {sorted(want)}")
-    # told once: by the exchange that settled, not by those that try to serve the payment later
-    due = memory.claim == OURS and memory.money == MOVED and not memory.served and not minted and memory.settles == 1
+    due = memory.claim == OURS and memory.money == MOVED and not memory.served and not minted
     demand(memory.refund == due, f"{where}: refund due is {due}")
 
 

@@ -320,6 +320,15 @@ def test_a_pause_that_breaks_is_over(play: Play) -> None:
 
 
 @transcript
+def test_a_server_says_how_long_to_wait(play: Play) -> None:
+    for said, pause in (("0", 1000), ("7", 7000), ("60", 60_000), ("Fri, 21 Nov 2025 10:00:00 GMT", 1000)):
+        paying(play).answer(response(503, ("Retry-After", said))).expect(WakeAt, at=NOW + pause).cancel().end(Deliver)
+    for longer in ("61", "3600", "99999999"):  # longer than a caller wants to be kept, or than the permit lasts
+        paying(play).answer(response(503, ("Retry-After", longer))).end(Deliver, kind=K.UNKNOWN)
+    paying(play).tick(290_000).answer(response(503, ("Retry-After", "15"))).end(Deliver, kind=K.UNKNOWN)
+
+
+@transcript
 def test_a_handler_in_trouble_is_not_asked_again(play: Play) -> None:
     """Only a server that says when asks for the same permit once more: else each presentation would run the handler."""
     paying(play).answer(response(503)).end(Deliver, kind=K.UNKNOWN, exposed_until=NOW // 1000 + 300)

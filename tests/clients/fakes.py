@@ -29,7 +29,7 @@ from x402core.values import Network, Seconds
 from x402core.wire import http, permit_token, v2
 from x402core.wire.headers import find_all
 
-BUSY = problem(503, "wait", reason=Reason.UNAVAILABLE, headers=(("Retry-After", "1"),))
+BUSY = problem(503, "wait", reason=Reason.UNAVAILABLE, headers=(("Retry-After", "0"),))
 """A server in trouble that asks to be asked again."""
 
 T = TypeVar("T")

@@ -354,6 +354,21 @@ def test_a_file_that_is_there_stays_when_nothing_is_bought(ground: Ground, tmp_p
     assert (gone.code, kept.read_text()) == (1, "precious")
 
 
+@pytest.mark.parametrize(
+    ("status", "length", "code", "left"),
+    [(200, "0", 0, ""), (204, "0", 0, ""), (404, "0", 3, "yesterday's"), (200, "5", 1, "yesterday's")],
+)
+def test_a_good_whole_answer_without_a_body_empties_the_file(
+    tmp_path: Path, capfdbinary: Capture, status: int, length: str, code: int, left: str
+) -> None:
+    file = tmp_path / "file"
+    for more in ((), ("--json",)):
+        file.write_text("yesterday's")
+        with Stand(lambda *_: (status, {"Content-Length": length}, b"")) as stand:
+            assert pay(capfdbinary, stand.url, "-o", str(file), *more).code == code
+        assert file.read_text() == left
+
+
 def test_a_bare_number_is_no_price(capfdbinary: Capture) -> None:
     done = pay(capfdbinary, "http://127.0.0.1:9/a", "--max", "10000", key=STRANGER)
     assert done.code == 2

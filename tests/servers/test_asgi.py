@@ -481,6 +481,41 @@ async def test_a_paid_stream_that_breaks_off_is_reported_and_can_be_had_again(
 
 
 @in_loop
+async def test_a_stream_that_our_server_cuts_off_is_reported(ground: Ground, tmp_path: Path, payer: Payer) -> None:
+    app, due = Scripted("start", b"one", anyio.Event(), "end"), list[Any]()
+    stand = Stand(ground, tmp_path, app, settle="before", on_refund_due=due.append)
+    async with living(stand.app):
+        headers = stand.pay(payer)
+        async with anyio.create_task_group() as tasks:
+            request = Visit(stand.app, headers=headers)
+            tasks.start_soon(request.run)
+            with anyio.fail_after(10):
+                await request.begun.wait()
+            tasks.cancel_scope.cancel()  # its shutdown, or a time limit around the application
+        assert [each.payer for each in due] == [payer.address]
+        app.script = ("start", b"one", "end")
+        assert (await visit(stand.app, headers=headers)).body == b"one."
+    stand.earned(1)
+
+
+@in_loop
+@pytest.mark.parametrize("script", [(ValueError("no"),), ("start", b"one", ValueError("no"))], ids=["handler", "stream"])
+async def test_settled_after_its_request_was_over_and_then_not_served(
+    ground: Ground, tmp_path: Path, script: Any, payer: Payer
+) -> None:
+    app, due = Scripted(*script), list[Any]()
+    stand = Stand(ground, tmp_path, app, settle="before", on_refund_due=due.append, patience=0)
+    async with living(stand.app):
+        headers = stand.pay(payer)
+        assert (await visit(stand.app, headers=headers)).status == 503
+        assert await stand.shop.seller.settler.drain(10)
+        with pytest.raises(ValueError, match="no"):
+            await visit(stand.app, headers=headers)
+        assert [each.payer for each in due] == [payer.address], "it is the first run for this payment"
+    stand.earned(1)
+
+
+@in_loop
 async def test_paid_before_and_not_served_is_reported_and_can_be_had_later(
     ground: Ground, tmp_path: Path, payer: Payer
 ) -> None:
@@ -739,7 +774,8 @@ async def test_without_a_settler_nobody_is_asked_to_pay(
     stand = Stand(ground, tmp_path, edge={"paywall": Paywall()})
     poor = ground.payer(0)
     _idle.cache_clear()
-    for how in ({}, {"headers": {"Accept": "text/html"}}, {"method": "POST"}, _v2(stand, poor), _token(stand, poor)):
+    assert (await visit(stand.app, **_v2(stand, poor))).status == 402  # whoever has signed hears what is wrong with that
+    for how in ({}, {"headers": {"Accept": "text/html"}}, {"method": "POST"}, _token(stand, poor)):
         answer = await visit(stand.app, **how)
         assert (answer.status, answer.all("Retry-After"), answer.all(v2.PAYMENT_REQUIRED)) == (503, ["1"], [])
         assert (answer.one("Content-Type"), json.loads(answer.body)["title"]) == (

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import os
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any, Final
@@ -122,6 +124,10 @@ def listen(app: Any, host: str, port: int, what: str) -> int:
     Once it listens, one line on standard output says where.
     """
     import uvicorn
+
+    for name in ("stdout", "stderr"):  # closed by the caller: what would be said there is lost, which is no reason not to serve
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - for as long as the process lives
 
     class Server(uvicorn.Server):
         """Say where it listens as soon as it does."""

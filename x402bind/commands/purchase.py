@@ -151,6 +151,8 @@ def _exchange(purchase: _Purchase, purse: Purse, sink: BinaryIO) -> None:
                     purchase.body += part
                 elif asked.output is None or response.is_success:  # what was refused takes nobody's file away
                     sink.write(part)
+            if asked.output is not None and response.is_success:
+                sink.truncate()  # of an empty answer nothing was written
             sink.flush()
     except PaymentError as error:
         purchase.noted, purchase.trouble = error.outcome, _broke(error.__cause__)
@@ -199,7 +201,7 @@ class _Unwritable(Exception):
 
 @contextmanager
 def _sink(asked: Asked) -> Iterator[BinaryIO]:
-    """Open what the body is written to; a file that is there is emptied only by what is written to it."""
+    """Open what the body is written to; a file that is there is emptied only by an answer that is good, or begun."""
     path = asked.output
     if sys.stdout is None and (path is None or asked.as_json):
         raise _Unwritable("there is no standard output, so nothing was asked for")
@@ -220,7 +222,7 @@ def _sink(asked: Asked) -> Iterator[BinaryIO]:
 
 
 class _Late:
-    """A file that keeps what is in it until something else is written to it."""
+    """A file that keeps what is in it until something else is written to it, or it is to be as short as that is."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file, self._begun = file, False
@@ -228,6 +230,9 @@ class _Late:
     def write(self, part: bytes) -> None:
         self._begun = self._begun or bool(part)
         self._file.write(part)
+
+    def truncate(self) -> None:
+        self._begun = True
 
     def flush(self) -> None:
         self._file.flush()

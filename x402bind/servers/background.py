@@ -46,14 +46,18 @@ class Background:
         self._life: _Life | None = None
         self._locks: dict[int, threading.Lock] = {}  # by process: a forked child must not wait for a thread it has not
         self._inherited: list[object] = []
+        self._begun_here: set[Future[Any]] = set()
 
     def call(self, function: Callable[..., Awaitable[T]], *args: Any) -> T:
         """Run an async function to its end and return what it returns.  Raises: what it raises, and as :meth:`start`."""
         return self._running().call(function, *args)
 
     def begin(self, function: Callable[..., Awaitable[T]], *args: Any) -> Future[T]:
-        """Begin an async function; cancelling the future ends it.  Raises: as :meth:`start`."""
-        return self._running().start_task_soon(function, *args)
+        """Begin an async function; cancelling the future ends it, and so does :meth:`close`.  Raises: as :meth:`start`."""
+        future = self._running().start_task_soon(function, *args)
+        self._begun_here.add(future)
+        future.add_done_callback(self._begun_here.discard)
+        return future
 
     def start(self) -> None:
         """Begin, unless this process has.
@@ -69,6 +73,8 @@ class Background:
             if life is not None and life.pid == os.getpid():
                 self._life = None
                 atexit.unregister(self.close)
+                for future in tuple(self._begun_here):  # the loop waits for what nobody ends
+                    future.cancel()
                 life.stack.close()
 
     @property
@@ -88,7 +94,9 @@ class Background:
 
     def _begun(self) -> _Life:
         if self._made_by != os.getpid():
-            self._inherited += [self._life, self.seller.forked()]  # kept: what is let go of here may end the parent's
+            # kept: what is let go of here may end the parent's
+            self._inherited += [self._life, self._begun_here, self.seller.forked()]
+            self._begun_here = set()
         with ExitStack() as stack:
             portal = stack.enter_context(start_blocking_portal())
             problem = portal.call(unproved, self.seller) if self.prove else None

@@ -14,8 +14,9 @@ Over = Callable[[Exception | None], object]
 class Flow:
     """A body from its first piece on, as it comes.
 
-    ``over`` is called once: with None when all of it was given, or when the server asks for no more since the payer has left;
-    with the exception that it broke off with.
+    ``over`` is called once: with None when all of it was given, or when the server closes it since the payer has left; with the
+    exception that it broke off with.  It is not called where nobody gives or closes the body: who waits for that keeps a weak
+    reference, and sees it go.
     """
 
     def __init__(self, first: bytes, rest: Iterator[bytes]) -> None:
@@ -36,8 +37,8 @@ class Flow:
         except StopIteration:
             self._end(None)
             raise
-        except Exception as error:
-            self._end(error)
+        except BaseException as error:
+            self._end(error if isinstance(error, Exception) else RuntimeError(f"cut off by {type(error).__name__}"))
             raise
 
     def close(self) -> None:

@@ -163,12 +163,12 @@ class Sale:
             return await self.handler.release(final.add_headers)
         broken = self.handler is not None and not self.handler.ready and final.reply.status == 500
         if not (broken and self.inside and not http.carries_receipt(final.reply.headers)):
-            reply = self._never_in_vain(final.reply)
+            reply = final.reply if http.carries_payment(_headers(self.scope)) else self._never_in_vain(final.reply)
             await send_reply(self.send, self.counter.shown(reply, terms, _headers(self.scope), self.scope["method"]))
         return None
 
     def _never_in_vain(self, reply: Reply) -> Reply:
-        """Return a reply as it is, but 503 for a 402 while nobody settles: whoever signs for that signs in vain."""
+        """Return what asks for a payment as 503 while nobody settles: whoever signs for that signs in vain."""
         if reply.status != 402 or self.counter.seller.settler.works:
             return reply
         _idle()
@@ -235,6 +235,7 @@ class Sale:
         if self.left is not None:
             self.left.set()
         handler.changed.set()
+        handler.sent.set()
 
     def _replayed(self) -> Receive:
         """Return a receive that gives the body that was read, then waits for the payer to hang up."""

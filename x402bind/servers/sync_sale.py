@@ -10,11 +10,16 @@ from __future__ import annotations
 import hashlib
 import inspect
 import logging
+import threading
+import weakref
 from collections.abc import Callable, Generator, Iterable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Final, Generic, Protocol, TypeVar
 from urllib.parse import parse_qs, quote
+
+import anyio
+import anyio.to_thread
 
 from x402bind.drive import adispatch, resume, run_to
 from x402bind.pricing import Asked, Paid, Prices, Shelf
@@ -43,6 +48,8 @@ R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
 _OVERRIDES: Final = SETTLEMENT_OVERRIDES.lower()
 _log: Final = logging.getLogger("x402bind.servers")
+_GLANCE: Final = 1.0
+"""Seconds between two looks at whether a body that streams is still somebody's."""
 
 
 class BodyRefused(Exception):
@@ -127,6 +134,7 @@ class SyncSale(Generic[R]):
         self._served: Served[R] | None = None
         self._error: Exception | None = None
         self._holding: Future[None] | None = None
+        self._claim: tuple[str, str] | None = None  # its key, and we as its owner
 
     def sell(self, shelf: Shelf) -> R:
         """Sell what is on the shelf."""
@@ -201,21 +209,43 @@ class SyncSale(Generic[R]):
 
     def _stream(self, driven: Generator[Command[Any], Any, object], command: StreamResponse) -> R:
         """Let the response go; the exchange goes on when the server has sent the last of it, or its payer has left."""
-        assert self._served is not None
+        served, self._served = self._served, None  # the server's from here on: who looks after it must not keep it
+        assert served is not None
+        once = threading.Lock()
 
         def over(error: Exception | None) -> None:
-            self._hold_no_more()
-            resume(driven, self._perform, error)
+            if once.acquire(blocking=False):
+                self._hold_no_more()
+                resume(driven, self._perform, error)
 
-        if self._served.flow is None:  # too long to be kept, but here
+        flow = served.flow
+        if flow is None:  # too long to be kept, but here
             over(None)
-        else:
-            self._served.flow.over = over
-        return self._served.release(command.add_headers)
+            return served.release(command.add_headers)
+        flow.over = over
+        self._hold_no_more()
+        self._holding = self.background.begin(self._look_after, weakref.ref(flow), over)
+        try:
+            return served.release(command.add_headers)
+        except BaseException as error:
+            over(error if isinstance(error, Exception) else RuntimeError("cut off"))
+            raise
+
+    async def _look_after(self, flow: weakref.ref[Any], over: Callable[[Exception | None], None]) -> None:
+        """Hold the claim of a body that streams; one that was dropped, neither given to its end nor closed, broke off."""
+        async with anyio.create_task_group() as tasks:
+            if self._claim is not None:
+                tasks.start_soon(self.counter.seller.hold_claim, *self._claim)
+            while flow() is not None:  # noqa: ASYNC110 - a garbage collector sets no event
+                await anyio.sleep(_GLANCE)
+            tasks.cancel_scope.cancel()
+        self._holding = None  # this is it: it must not end itself
+        await anyio.to_thread.run_sync(over, RuntimeError("the response was dropped on its way to the server"))
 
     def _hold_no_more(self) -> None:
         if self._holding is not None:
             self._holding.cancel()
+            self._holding = None
 
     def _perform(self, command: Command[Any]) -> Any:
         if isinstance(command, InvokeHandler):
@@ -230,7 +260,8 @@ class SyncSale(Generic[R]):
     def _invoke(self, command: InvokeHandler) -> HandlerHead:
         payer = command.payer
         if command.owner and payer is not None:
-            self._holding = self.background.begin(self.counter.seller.hold_claim, payer.payment, command.owner)
+            self._claim = (payer.payment, command.owner)
+            self._holding = self.background.begin(self.counter.seller.hold_claim, *self._claim)
         try:
             if payer is not None and self._shelf is not None:
                 listing = self._shelf.listing

@@ -23,7 +23,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from enum import auto
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 from urllib.parse import urljoin, urlsplit
 
 from x402core.commands import (
@@ -134,6 +134,9 @@ class ClientInput(Input):
     CANCEL = auto()
 
 
+_LONGEST_PAUSE: Final = 60_000
+"""Milliseconds: a server that asks for more is for the caller to ask again."""
+
 S, I = ClientState, ClientInput  # noqa: E741
 
 
@@ -147,6 +150,7 @@ class ClientExchange(Machine[ClientState, ClientInput]):
         "entropy",
         "headers",
         "offer",
+        "pause",
         "payer",
         "permit",
         "policy",
@@ -256,6 +260,7 @@ class ClientExchange(Machine[ClientState, ClientInput]):
         self.headers: tuple[tuple[str, str], ...] = ()
         self.asked: SendTokenRequest | None = None
         self.resends = 0
+        self.pause = Millis(0)
 
     # ------------------------------------------------------------------------------------------------------- classify
 
@@ -321,7 +326,7 @@ class ClientExchange(Machine[ClientState, ClientInput]):
         if receipt is not None and receipt.success:  # whatever became of the handler: the money did move
             return I.RECEIPT_SUCCESS, receipt
         if (receipt is not None and receipt.reason == Reason.SETTLEMENT_PENDING) or _says_when(head):
-            return (I.ASKED_TO_WAIT if self._patient(now) else I.RESPONSE), receipt
+            return (I.ASKED_TO_WAIT if self._patient(head, now) else I.RESPONSE), receipt
         if receipt is not None and not receipt.success:
             return I.RECEIPT_FAILURE, Refusal(Reason.TRANSACTION_FAILED, receipt.reason[:200])
         refused = head.status in (402, 412)  # 412 is what some peers say of a missing allowance (x402.md 1.4)
@@ -337,9 +342,12 @@ class ClientExchange(Machine[ClientState, ClientInput]):
             fits = receipt.amount <= permit.amount
         return receipt.network == permit.network and receipt.payer in (None, permit.payer) and (fits or not receipt.success)
 
-    def _patient(self, now: Millis) -> bool:
+    def _patient(self, head: ResponseHead, now: Millis) -> bool:
+        """Say whether to wait as long as a server asks, and a little longer each time; not beyond the permit's end."""
         assert self.permit is not None
-        return self.resends < self.policy.resend and seconds(now) < self.permit.expires
+        self.pause = Millis(max(self.policy.resend_after * (self.resends + 1), _asked_pause(head)))
+        lasts = self.pause <= _LONGEST_PAUSE and seconds(Millis(now + self.pause)) < self.permit.expires
+        return lasts and self.resends < self.policy.resend
 
     def on_approval(self, answer: bool | Refusal, _now: Millis) -> tuple[ClientInput, object]:
         """Whoever guards the purse has answered."""
@@ -398,7 +406,7 @@ class ClientExchange(Machine[ClientState, ClientInput]):
                 return I.TOKEN_ISSUED, permit_token.decode_token_reply(head.status, head.body, seconds(now))
             except RemoteProtocolError as error:
                 return I.TOKEN_UNCLEAR, Refusal(error.reason, str(error))
-        if head.status in (409, 503) and self._patient(now):
+        if head.status in (409, 503) and self._patient(head, now):
             return I.ASKED_TO_WAIT, None
         refused = 400 <= head.status < 500 and head.status not in (408, 409, 425, 429)
         why = permit_token.decode_refusal(head.status, head.body)
@@ -500,9 +508,9 @@ class ClientExchange(Machine[ClientState, ClientInput]):
         return "pay_" + keccak(self.entropy + b"payment-identifier")[:16].hex()
 
     def do_wait(self, _receipt: Receipt | None, now: Millis) -> Commands:
-        """Wait a little longer each time before presenting the same permit again."""
+        """Wait before presenting the same permit again."""
         self.resends += 1
-        return (WakeAt(Millis(now + self.policy.resend_after * self.resends)),)
+        return (WakeAt(Millis(now + self.pause)),)
 
     def do_pay_again(self, _data: object, _now: Millis) -> Commands:
         """Present the same permit again: at worst it is refused as used, it can never be charged twice."""
@@ -608,6 +616,12 @@ def _signature(signature: bytes) -> bytes | Refusal:
 def _says_when(head: ResponseHead) -> bool:
     """Say whether a server in trouble asks to be asked again; a handler's own 409 or 503 does not, and is the answer."""
     return head.status in (409, 503) and any(name.lower() == "retry-after" for name, _ in head.headers)
+
+
+def _asked_pause(head: ResponseHead) -> int:
+    """Return the milliseconds that a server asks to wait, 0 where it names none (a date is not read)."""
+    said = next((value.strip() for name, value in head.headers if name.lower() == "retry-after"), "")
+    return int(said) * 1000 if said.isascii() and said.isdecimal() and len(said) < 9 else 0
 
 
 def _refusal(head: ResponseHead) -> Refusal | None:

@@ -437,21 +437,10 @@ class ServerExchange(Machine[ServerState, ServerInput]):
         """As ``do_keep_unavailable``, with the held response."""
         return (*self.do_keep_served(None, _now), Respond(answers.unavailable()))
 
-    def do_keep_settled(self, _data: None, _now: Millis) -> Commands:
-        """Leave a paid and unserved claim open: the seller was told when it first failed."""
-        return (KeepClaim(self.permit.key, self.owner, settled=self.settled, grant=self._grant),)
-
-    def do_keep_respond(self, _head: HandlerHead, now: Millis) -> Commands:
-        """As ``do_keep_settled``, passing the failed handler's response on with the receipt."""
-        return (*self.do_keep_settled(None, now), Respond(None, self._receipt(self.settled)))
-
-    def do_keep_broken(self, _why: Failed, now: Millis) -> Commands:
-        """As ``do_keep_settled``, for a handler that raised."""
-        return (*self.do_keep_settled(None, now), self._broken_paid())
-
-    def do_refund(self, _data: None, now: Millis) -> Commands:
-        """Leave a paid and unserved claim open, so that the same permit can still be served, and tell the seller, once."""
-        return (*self.do_keep_settled(None, now), ReportRefundDue(self.permit.key, self.permit.payer))
+    def do_refund(self, _data: None, _now: Millis) -> Commands:
+        """Leave a paid and unserved claim open, so that the same permit can still be served, and tell the seller."""
+        keep = KeepClaim(self.permit.key, self.owner, settled=self.settled, grant=self._grant)
+        return (keep, ReportRefundDue(self.permit.key, self.permit.payer))
 
     def do_refund_respond(self, _head: HandlerHead, now: Millis) -> Commands:
         """As ``do_refund``, passing the failed handler's response on with the receipt."""

@@ -45,7 +45,6 @@ class ServerState(State):
     SERVING_SETTLED = auto()
     SERVING_AGAIN = auto()
     STREAMING = auto()
-    STREAMING_AGAIN = auto()
     DONE = auto()
 
 
@@ -178,15 +177,12 @@ SERVER_TABLE: tuple[Row, ...] = (
     Row(S.SERVING_SETTLED, I.HANDLER_RAISED, S.DONE, "do_refund_broken", (KeepClaim, ReportRefundDue, Respond)),
     Row(S.SERVING_SETTLED, I.CANCEL, S.DONE, "do_refund", (KeepClaim, ReportRefundDue)),
     Row(S.SERVING_AGAIN, I.HANDLER_OK, S.DONE, "do_commit_served", (CommitClaim, Respond)),
-    Row(S.SERVING_AGAIN, I.HANDLER_FAILED, S.DONE, "do_keep_respond", (KeepClaim, Respond)),
-    Row(S.SERVING_AGAIN, I.HANDLER_RAISED, S.DONE, "do_keep_broken", (KeepClaim, Respond)),
-    Row(S.SERVING_AGAIN, I.CANCEL, S.DONE, "do_keep_settled", (KeepClaim,)),
+    Row(S.SERVING_AGAIN, I.HANDLER_FAILED, S.DONE, "do_refund_respond", (KeepClaim, ReportRefundDue, Respond)),
+    Row(S.SERVING_AGAIN, I.HANDLER_RAISED, S.DONE, "do_refund_broken", (KeepClaim, ReportRefundDue, Respond)),
+    Row(S.SERVING_AGAIN, I.CANCEL, S.DONE, "do_refund", (KeepClaim, ReportRefundDue)),
     Row(S.SERVING_SETTLED, I.HANDLER_STREAMS, S.STREAMING, "do_stream", (StreamResponse,)),
-    Row(S.SERVING_AGAIN, I.HANDLER_STREAMS, S.STREAMING_AGAIN, "do_stream", (StreamResponse,)),
+    Row(S.SERVING_AGAIN, I.HANDLER_STREAMS, S.STREAMING, "do_stream", (StreamResponse,)),
     Row(S.STREAMING, I.STREAM_ENDED, S.DONE, "do_commit_streamed", (CommitClaim,)),
     Row(S.STREAMING, I.STREAM_BROKE, S.DONE, "do_refund", (KeepClaim, ReportRefundDue)),
-    Row(S.STREAMING, I.CANCEL, S.DONE, "do_commit_streamed", (CommitClaim,)),
-    Row(S.STREAMING_AGAIN, I.STREAM_ENDED, S.DONE, "do_commit_streamed", (CommitClaim,)),
-    Row(S.STREAMING_AGAIN, I.STREAM_BROKE, S.DONE, "do_keep_settled", (KeepClaim,)),
-    Row(S.STREAMING_AGAIN, I.CANCEL, S.DONE, "do_commit_streamed", (CommitClaim,)),
+    Row(S.STREAMING, I.CANCEL, S.DONE, "do_refund", (KeepClaim, ReportRefundDue)),
 )

@@ -139,6 +139,47 @@ def test_a_packed_body_below_the_limit_is_all_there(payer: Buyer) -> None:
         )
 
 
+def member(body: bytes) -> bytes:
+    packer = zlib.compressobj(9, zlib.DEFLATED, 31)
+    return packer.compress(body) + packer.flush()
+
+
+HELLO, WORLD = member(b"hello "), member(b"world")
+
+
+@pytest.mark.parametrize("size", [1, 7, 1000])
+@pytest.mark.parametrize(
+    ("packed", "body", "truncated"),
+    [
+        (HELLO + WORLD, "hello world", False),
+        (HELLO + member(b"") + WORLD, "hello world", False),
+        (HELLO + WORLD[:-1], "hello world", True),
+        (HELLO + WORLD[:1], "hello ", True),
+        (HELLO + b"garbage", "hello ", True),
+        (HELLO + zlib.compress(b"world"), "hello ", True),
+    ],
+)
+def test_every_member_of_a_packed_body_is_read_and_what_is_none_is_not_all(
+    payer: Buyer, size: int, packed: bytes, body: str, truncated: bool
+) -> None:
+    pieces = [packed[at : at + size] for at in range(0, len(packed), size)]
+    with raw(f"{HEAD}Content-Encoding: gzip\nContent-Length: {len(packed)}\n\n", lambda: iter(pieces)) as (url, _):
+        answer = source_request(payer, url)
+    assert (answer["body"], answer["truncated"]) == (body, truncated)
+
+
+def test_members_are_read_to_the_limit_and_no_further(payer: Buyer) -> None:
+    thousand = HELLO * 1000
+    for many in (MOST // 6000, MOST // 6000 + 1, 100_000):
+        with raw(f"{HEAD}Content-Encoding: gzip\nConnection: close\n\n", without_end(thousand, many * len(thousand))) as (
+            url,
+            sent,
+        ):
+            answer = source_request(payer, url)
+        assert answer["body"] == ("hello " * 1000 * min(many, 100))[:MOST]
+        assert (answer["truncated"], sent[0] < 64 * MEGABYTE) == (many > MOST // 6000, True)
+
+
 def test_exactly_the_limit_is_not_cut_and_one_more_is(payer: Buyer) -> None:
     for more in (0, 1):
         size = MOST + more

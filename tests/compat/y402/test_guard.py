@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import AsyncIterator, Callable, Iterator
+import traceback
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from typing import Annotated, Any
 
 import anyio
+import anyio.lowlevel
 import httpx
 import pytest
 from fastapi import Depends, FastAPI, Query
@@ -26,7 +28,8 @@ from x402bind.compat.y402.api.flask.types.endpoint_settings import X402EndpointS
 from x402bind.compat.y402.core.types import endpoint_settings
 from x402bind.compat.y402.core.types.errors import MisconfigurationError
 from x402bind.compat.y402.core.types.requirements import RequirePaymentDetails
-from x402bind.servers.marks import NotSold
+from x402bind.pricing import Listing
+from x402bind.servers.marks import NotSold, mark_of, sold
 
 DETAILS = [RequirePaymentDetails(network="base-sepolia", price="$0.01", pay_to_address=fresh().address)]
 ORDERS = ["above", "below"]
@@ -197,6 +200,75 @@ def test_it_is_the_same_function_of_the_same_kind_by_each_framework_and_by_none(
         assert inspect.getsource(function) == source
         with pytest.raises(MisconfigurationError, match="priced twice"):
             made(payments_details=DETAILS)(function)
+
+
+def test_a_stream_that_is_closed_closes_the_endpoint_s_own() -> None:
+    closed: list[str] = []
+
+    @X402EndpointSettings(payments_details=DETAILS)
+    async def stream() -> AsyncGenerator[str]:
+        try:
+            yield "one"
+            yield "two"
+        finally:
+            await anyio.lowlevel.checkpoint()
+            closed.append("stream")
+
+    async def test() -> None:
+        with sold(_listing(stream)):
+            pieces = stream()
+            assert (await anext(pieces), closed) == ("one", [])
+            await pieces.aclose()
+            assert closed == ["stream"]
+
+    anyio.run(test)
+
+
+@pytest.mark.parametrize("kind", range(4))
+def test_a_traceback_names_the_guard_and_not_the_file_that_made_it(kind: int) -> None:
+    function = X402EndpointSettings(payments_details=DETAILS)(endpoints([])[kind])
+    assert function.__code__.co_filename == "<x402 guard>"
+    with pytest.raises(NotSold) as caught:
+        _ran(function)
+    files = [entry.filename for entry in traceback.extract_tb(caught.tb)]
+    assert ("<x402 guard>" in files, any(each.endswith("guard.py") and "test" not in each for each in files)) == (True, False)
+
+
+@pytest.mark.parametrize("kind", range(4))
+def test_an_endpoint_of_every_kind_runs_when_it_is_sold(kind: int) -> None:
+    ran: list[str] = []
+    function = X402EndpointSettings(payments_details=DETAILS)(endpoints(ran)[kind])
+    with sold(_listing(function)):
+        assert (_ran(function), len(ran)) == ("secret", 1)
+
+
+def test_defaults_are_the_endpoint_s_and_the_guard_has_none_of_them() -> None:
+    @X402EndpointSettings(payments_details=DETAILS)
+    def it(name: str, many: int = 2, *, more: int = 3) -> tuple[Any, ...]:
+        return name, many, more
+
+    with sold(_listing(it)):
+        assert (it("x"), it("x", 5, more=6)) == (("x", 2, 3), ("x", 5, 6))
+    assert (it.__defaults__, list(it.__kwdefaults__ or {})) == (None, ["__x402_found__"])
+    assert it.__wrapped__("x") == ("x", 2, 3)  # type: ignore[attr-defined]
+
+
+def _listing(function: Any) -> Listing:
+    found = mark_of(function)
+    assert found is not None
+    return found.listing
+
+
+def _ran(function: Any) -> Any:
+    """Call an endpoint of any kind; return what it gives, or gives first."""
+    made = function()
+    if inspect.isgenerator(made):
+        return next(made)
+
+    async def later() -> Any:
+        return await (anext(made) if inspect.isasyncgen(made) else made)
+
+    return anyio.run(later) if inspect.isasyncgen(made) or inspect.iscoroutine(made) else made
 
 
 def test_what_cannot_be_guarded_where_a_route_has_it_is_refused() -> None:

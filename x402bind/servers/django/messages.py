@@ -12,6 +12,7 @@ from django.utils.cache import patch_cache_control, patch_vary_headers  # type: 
 
 from x402bind.servers.environ import bounded, incoming, number_said, spent
 from x402bind.servers.flow import AsyncFlow, taken
+from x402bind.servers.held import ResponseTooLarge
 from x402bind.servers.held_response import HeldResponse
 from x402bind.servers.sync_sale import BodyRefused, Incoming
 from x402core.errors import Reply
@@ -104,7 +105,8 @@ async def _collected(pieces: Any, most: int) -> bytes:
     body = bytearray()
     async for piece in pieces:
         body += piece
-        taken(iter((bytes(body),)), hold=True, most=most, length=lambda: None)
+        if len(body) > most:
+            raise ResponseTooLarge(f"a response to be held is longer than {most} bytes: settle before the handler")
     return bytes(body)
 
 

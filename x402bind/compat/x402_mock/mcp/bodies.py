@@ -19,6 +19,7 @@ UNPACKED: Final = {"Accept-Encoding": "identity"}
 _PLAIN: Final = frozenset({"", "identity"})
 _PACKED: Final = frozenset({"gzip", "x-gzip", "deflate"})  # those that are unpacked no further than is wanted
 _EITHER: Final = 32 + zlib.MAX_WBITS
+_MEMBER: Final = 16 + zlib.MAX_WBITS  # of what is gzip, another may follow
 _CHARSETS: Final = ("utf", "ascii", "iso", "cp", "gb", "big5", "euc", "shift", "koi8", "mac")  # no codec that unpacks
 
 
@@ -42,10 +43,14 @@ async def _read(response: httpx.Response, body: bytearray, most: int) -> bool:
         async for part in parts:
             if packed not in _PLAIN | _PACKED:
                 return False
-            begun = True
-            body += part if unpacker is None else unpacker.decompress(part, most + 1 - len(body))
-            if len(body) > most:
-                return False
+            begun, left = True, part
+            while left:
+                if unpacker is not None and unpacker.eof:
+                    unpacker = zlib.decompressobj(_MEMBER)
+                body += left if unpacker is None else unpacker.decompress(left, most + 1 - len(body))
+                if len(body) > most:
+                    return False
+                left = b"" if unpacker is None else unpacker.unused_data
     return unpacker is None or not begun or bool(unpacker.eof)
 
 

@@ -26,7 +26,7 @@ from x402bind.pricing import Paid
 from x402bind.seller import Seller
 from x402bind.servers.background import Background
 from x402bind.servers.flask_messages import Held, asked, response_of, run_view, write
-from x402bind.servers.marks import SOLD, mark_of
+from x402bind.servers.marks import mark_of, sold
 from x402bind.servers.sync_sale import Incoming, SyncSale
 from x402core.events import Headers, Payer
 
@@ -122,11 +122,8 @@ class Gate:
         def serve(payer: Payer | None, hold: bool) -> Held:
             assert isinstance(payer, Paid)
             g.x402 = state_of(payer)
-            sold = SOLD.set(found.listing)
-            try:
+            with sold(found.listing):
                 return Held(response_of(current_app, run), hold=hold, most=endpoint.counter.hold_most)
-            finally:
-                SOLD.reset(sold)
 
         answer = functools.partial(write, current_app)
         return SyncSale(endpoint.counter, background, incoming, serve, answer).sell(shelf)

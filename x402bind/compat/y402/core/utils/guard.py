@@ -18,12 +18,14 @@ from x402bind.servers.marks import Mark, mark
 
 __all__ = ["guard"]
 
-_GUARDED: Final = "__x402_guarded__"
+_FOUND: Final = "__x402_found__"
+_CALL: Final = f"{_FOUND}.endpoint(*args, **kwargs)"
+_PIECES: Final = (f"pieces = {_CALL}", "try:", "    async for piece in pieces: yield piece", "finally: await pieces.aclose()")
 _KINDS: Final = (  # what it takes to be of one kind with the endpoint, which frameworks asked when they made the route
-    (inspect.isasyncgenfunction, "async def", "async for piece in {guarded}(*args, **kwargs): yield piece"),
-    (inspect.iscoroutinefunction, "async def", "return await {guarded}(*args, **kwargs)"),
-    (inspect.isgeneratorfunction, "def", "return (yield from {guarded}(*args, **kwargs))"),
-    (callable, "def", "return {guarded}(*args, **kwargs)"),
+    (inspect.isasyncgenfunction, "async def", _PIECES),
+    (inspect.iscoroutinefunction, "async def", (f"return await {_CALL}",)),
+    (inspect.isgeneratorfunction, "def", (f"return (yield from {_CALL})",)),
+    (callable, "def", (f"return {_CALL}",)),
 )
 
 
@@ -45,9 +47,9 @@ def _listing() -> Listing:
 
 
 def _function(endpoint: FunctionType) -> None:
-    guarded, _ = mark(_copy(endpoint), _listing())
-    endpoint.__code__ = _code(guarded, len(endpoint.__closure__ or ()))  # first: until the next line, a call is an error
-    endpoint.__defaults__, endpoint.__kwdefaults__ = None, {_GUARDED: guarded}
+    guarded, found = mark(_copy(endpoint), _listing())
+    endpoint.__code__ = _code(found.endpoint, len(endpoint.__closure__ or ()))  # first: until the next line, a call is an error
+    endpoint.__defaults__, endpoint.__kwdefaults__ = None, {_FOUND: found}
     endpoint.__dict__.update(vars(guarded))
 
 
@@ -62,19 +64,20 @@ def _copy(endpoint: FunctionType) -> FunctionType:
     return copy
 
 
-def _code(guarded: Any, cells: int) -> CodeType:
+def _code(endpoint: Any, cells: int) -> CodeType:
     """Return the guard's code, with as many cells as the function has that it is for: Python takes no other."""
-    _, kind, body = next(each for each in _KINDS if each[0](guarded))
+    _, kind, body = next(each for each in _KINDS if each[0](endpoint))
     names = [f"cell{number}" for number in range(cells)]
     lines = [
         f"def around({', '.join(names)}):",
-        f"    {kind} guard(*args, {_GUARDED}, **kwargs):",
+        f"    {kind} guard(*args, {_FOUND}, **kwargs):",
         *([f"        nonlocal {', '.join(names)}"] if names else []),
-        f"        {body.format(guarded=_GUARDED)}",
+        f"        {_FOUND}.check()",
+        *(f"        {line}" for line in body),
         "    return guard",
     ]
     made: dict[str, Any] = {}
-    exec(compile("\n".join(lines), __file__, "exec"), made)
+    exec(compile("\n".join(lines), "<x402 guard>", "exec"), made)
     code: CodeType = made["around"](*names).__code__
     return code
 
