@@ -7,9 +7,10 @@ from dataclasses import replace
 import pytest
 
 from x402core.errors import LocalProtocolError
-from x402core.events import Challenge, Dialect, Method, Offer
+from x402core.events import Challenge, Dialect, Method, Offer, SettleMode
 from x402core.policy import PayerPolicy, choose, offers
 from x402core.registry import KNOWN
+from x402core.values import Amount
 
 NETWORK, PAYEE, SETTLER = "eip155:84532", "0x" + "11" * 20, "0x" + "22" * 20
 PAYER = PayerPolicy.up_to("$0.05", NETWORK)
@@ -54,3 +55,13 @@ def test_a_mistyped_payee_is_refused(typed: str) -> None:
     with pytest.raises(LocalProtocolError, match="EIP-55") as error:
         offers("$0.01", "base-sepolia", typed)
     assert error.value.field == "pay_to"
+
+
+def test_of_offers_that_differ_in_price_alone_the_cheapest_is_paid() -> None:
+    (offer,) = offered("eip3009")
+    dear, cheap = replace(offer, amount=Amount(9_000)), replace(offer, amount=Amount(8_000))
+    over = replace(offer, amount=Amount(10**9))
+    for several in ((dear, cheap), (cheap, dear), (over, dear, cheap)):
+        assert choose(PAYER, Challenge(several)) == cheap
+    before = replace(cheap, settle=SettleMode.BEFORE)  # another way of paying is the server's to prefer
+    assert choose(PAYER, Challenge((dear, before))) == dear

@@ -179,7 +179,8 @@ class OutcomeKind(Enum):
 class Outcome:
     """What became of the money.  ``exposed_until``: Unix seconds to which a signed permit of ``amount`` may still be executed.
 
-    A budget must keep that amount reserved until then, whatever else happens (models.md 7.1).
+    A budget must keep that amount reserved until then, whatever else happens (models.md 7.1).  ``presented`` is the header that
+    carried the permit: sent with the same request again it asks for what was paid for, and is never paid for twice.
     """
 
     kind: OutcomeKind
@@ -187,6 +188,7 @@ class Outcome:
     receipt: Receipt | None = None
     refusal: Refusal | None = None
     exposed_until: Seconds | None = None
+    presented: Headers = field(default=(), repr=False, compare=False)
 
     @property
     def amount(self) -> Amount:

@@ -121,13 +121,23 @@ def choose(policy: PayerPolicy, challenge: Challenge) -> Offer | Refusal:
                 if (offer.network, offer.asset, offer.dialect) == (cap.asset.network, cap.asset.address, dialect):
                     refusal = _refuse(policy, cap, offer)
                     if refusal is None:
-                        return offer
+                        return _cheapest(policy, cap, offer, challenge.offers)
                     refusals.append(refusal)
     refusals += [why for offer in challenge.offers if (why := _foreign(policy, offer)) is not None]
     if len({refusal.reason for refusal in refusals}) == 1:
         return refusals[0]
     reasons = [refusal.detail for refusal in refusals] + [f"not understood: {text}" for text in challenge.skipped]
     return Refusal(Reason.NO_OFFER, "; ".join(reasons)[:500] or "the server offers nothing")
+
+
+def _cheapest(policy: PayerPolicy, cap: Cap, chosen: Offer, offers: Iterable[Offer]) -> Offer:
+    """Return the cheapest of the offers that differ from the chosen one in nothing but their price and payee."""
+
+    def way(offer: Offer) -> tuple[object, ...]:
+        return offer.dialect, offer.network, offer.asset, offer.scheme, offer.method, offer.settle
+
+    alike = [each for each in offers if way(each) == way(chosen) and _refuse(policy, cap, each) is None]
+    return min(alike, key=lambda each: each.amount)
 
 
 def _foreign(policy: PayerPolicy, offer: Offer) -> Refusal | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -13,13 +14,15 @@ import threading
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.shop import FUNDS, NETWORK, PRICE, Ground, Payer, Shop
 from x402bind.commands.pay import payer_policy
-from x402core.events import Challenge, Dialect, Method
+from x402core.events import Challenge, Dialect, Method, Receipt
 from x402core.policy import offers
+from x402core.values import Network
 from x402core.wire import v2
 from x402core.wire.headers import encode_header
 
@@ -418,6 +421,38 @@ def test_a_payment_header_of_the_callers_was_refused(
         told = json.loads(pay(capfdbinary, stand.url, *own, "--json").out)
     assert (told["exit"], told["outcome"], told["cost"]) == (4, "declined", None)
     assert told["detail"] == "the payment header that you gave was refused"
+
+
+@pytest.mark.parametrize(("status", "code"), [(200, 0), (500, 6)])
+def test_a_payment_header_of_the_callers_that_was_charged_is_called_paid(status: int, code: int, capfdbinary: Capture) -> None:
+    receipt = v2.encode_receipt(Receipt(True, Network(NETWORK), None, "0x" + "ab" * 32))
+    with Stand(lambda *_: (status, {v2.PAYMENT_RESPONSE: receipt}, b".")) as stand:
+        done = pay(capfdbinary, stand.url, *OWN)
+        told = json.loads(pay(capfdbinary, stand.url, *OWN, "--json").out)
+    assert (done.code, f"paid; HTTP {status}" in done.err, "0x" + "ab" * 32 in done.err) == (code, True, True)
+    assert (told["exit"], told["outcome"], told["receipt"]["transaction"]) == (code, "paid", "0x" + "ab" * 32)
+
+
+def test_what_was_paid_for_and_not_had_can_be_asked_for_with_the_same_payment(
+    ground: Ground, tmp_path: Path, payer: Payer, capfdbinary: Capture
+) -> None:
+    broken = [True]
+
+    async def app(scope: Any, _receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"first", "more_body": True})
+        if broken:
+            raise ValueError("late")
+        await send({"type": "http.response.body", "body": b"last"})
+
+    with Shop(ground, tmp_path, app=app, settle="before") as shop:
+        done = pay(capfdbinary, shop.paid, key=payer.key.hex())
+        said = re.search(r"not charged twice: -H '(PAYMENT-SIGNATURE: [^']+)'", done.err)
+        assert (done.code, said is not None) == (6, True)
+        broken.clear()
+        assert said is not None
+        again = pay(capfdbinary, shop.paid, "-H", said[1], key=payer.key.hex())
+        assert (again.code, again.out, shop.earned) == (0, b"firstlast", PRICE)
 
 
 def test_a_payment_header_of_the_callers_is_refused_by_a_shop(

@@ -18,10 +18,12 @@ from x402bind.clients.httpx import outcome_of, pay_with
 from x402bind.clients.purse import Purse
 from x402bind.errors import PaymentError
 from x402core.commands import Outcome, OutcomeKind
-from x402core.errors import LocalProtocolError, Reason, Refusal
-from x402core.wire import http
+from x402core.errors import LocalProtocolError, Reason, Refusal, RemoteProtocolError
+from x402core.events import Receipt
+from x402core.registry import KNOWN
+from x402core.wire import http, v1
 from x402core.wire.v1 import X_PAYMENT
-from x402core.wire.v2 import PAYMENT_SIGNATURE
+from x402core.wire.v2 import PAYMENT_RESPONSE, PAYMENT_SIGNATURE, decode_receipt
 
 from .output import OutputGone, give_up, put, say, unwritable
 from .words import cost, instant, receipt_document, shown, spent
@@ -86,7 +88,11 @@ class _Purchase:
     @property
     def outcome(self) -> Outcome | None:
         """What became of the money: ours, or of a payment that the caller brought, for which ours is never spent."""
-        if not self.own_left or self.whole:
+        if not self.own_left:
+            return self.noted
+        if (receipt := _receipt(self.response)) is not None and receipt.success:
+            return Outcome(OutcomeKind.PAID, receipt=receipt)
+        if self.whole:
             return self.noted
         if self.response is not None and _refuses(self.response):
             return Outcome(OutcomeKind.DECLINED, refusal=Refusal(Reason.PAYMENT_REQUIRED, f"{_OWN} was refused"))
@@ -178,6 +184,20 @@ def _refuses(response: httpx.Response) -> bool:
     return response.status_code == 402 or (response.status_code in (400, 412) and not receipt)
 
 
+def _receipt(response: httpx.Response | None) -> Receipt | None:
+    """Return the receipt that answers a payment of the caller's, if it can be read."""
+    if response is None or response.history:
+        return None
+    try:
+        if (said := response.headers.get(PAYMENT_RESPONSE)) is not None:
+            return decode_receipt(said)
+        if (said := response.headers.get(v1.X_PAYMENT_RESPONSE)) is not None:
+            return v1.decode_receipt(said, KNOWN)
+    except RemoteProtocolError:
+        pass
+    return None
+
+
 def _broke(error: BaseException | None) -> str:
     return "" if error is None else f"no whole answer: {type(error).__name__}: {shown(str(error))}".rstrip(": ")
 
@@ -260,7 +280,7 @@ def _account(purchase: _Purchase) -> Iterator[str]:
     if outcome is None:
         yield f"nothing was paid; {status}"
         return
-    if purchase.own_left and purchase.whole:
+    if purchase.own_left and purchase.whole and outcome.kind is not OutcomeKind.PAID:
         yield f"{_OWN} went along, nothing else was paid; {status}"
     else:
         yield f"{_verdict(outcome)}; {status}"
@@ -270,6 +290,9 @@ def _account(purchase: _Purchase) -> Iterator[str]:
             yield "name a node: --rpc NETWORK=URL"
     if outcome.exposed_until is not None and outcome.kind is not OutcomeKind.PAID:
         yield f"a signed payment is out: it can be executed until {instant(outcome.exposed_until)}"
+    if outcome.presented and purchase.exit() in (Exit.UNKNOWN, Exit.PAID_BUT_ERROR):
+        for name, value in outcome.presented:
+            yield f"to ask again with the same payment, which is not charged twice: -H '{name}: {value}'"
     charge = cost(outcome)
     if charge is not None and charge["transaction"]:
         yield f"transaction {charge['transaction']}" + (f" {charge['link']}" if charge["link"] else "")
@@ -315,6 +338,7 @@ def _document(purchase: _Purchase) -> str:
         "reason": None if refusal is None else str(refusal.reason),
         "detail": purchase.trouble or (None if refusal is None else refusal.detail),
         "exposed_until": None if outcome is None else outcome.exposed_until,
+        "presented": {} if outcome is None else dict(outcome.presented),
         "receipt": None if receipt is None else receipt_document(receipt),
         "cost": None if outcome is None else cost(outcome),
         "exit": int(purchase.exit()),

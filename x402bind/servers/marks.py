@@ -10,7 +10,7 @@ import functools
 import inspect
 import typing
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import aclosing, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Final
@@ -90,8 +90,9 @@ def _function(endpoint: Any, found: Mark) -> Any:
 
         async def stream(*args: Any, **kwargs: Any) -> Any:
             found.check()
-            async for piece in endpoint(*args, **kwargs):
-                yield piece
+            async with aclosing(endpoint(*args, **kwargs)) as pieces:
+                async for piece in pieces:
+                    yield piece
 
         return stream
     if inspect.iscoroutinefunction(kind):

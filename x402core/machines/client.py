@@ -553,7 +553,7 @@ class ClientExchange(Machine[ClientState, ClientInput]):
         proof = receipt if isinstance(receipt, Receipt) else None
         # what was not charged of an upto permit may still be, by whoever holds it, until it ends
         exposed = self._exposed() if proof is not None and proof.success and not proof.transaction else None
-        return (Deliver(Outcome(OutcomeKind.PAID, self.offer, proof, exposed_until=exposed)),)
+        return (Deliver(Outcome(OutcomeKind.PAID, self.offer, proof, exposed_until=exposed, presented=self.headers)),)
 
     def do_decline(self, why: Refusal | Failed | None, _now: Millis) -> Commands:
         """Deliver the 402: nothing was signed, or what was signed never left."""
@@ -573,7 +573,7 @@ class ClientExchange(Machine[ClientState, ClientInput]):
         """Deliver without a definite word about the money."""
         refusal = why if isinstance(why, Refusal) else None
         proof = why if isinstance(why, Receipt) else None
-        return (Deliver(Outcome(OutcomeKind.UNKNOWN, self.offer, proof, refusal, self._exposed())),)
+        return (Deliver(Outcome(OutcomeKind.UNKNOWN, self.offer, proof, refusal, self._exposed(), self.headers)),)
 
     def do_abandon(self, _data: None, _now: Millis) -> Commands:
         """End before any permit left."""
