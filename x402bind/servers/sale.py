@@ -96,6 +96,7 @@ class Sale:
     ) -> None:
         self.counter, self.app = counter, app
         self.scope, self.receive, self.send = scope, receive, send
+        self.headers = _headers(scope)
         self.inside, self.request_of = inside, request_of
         self.handler: HeldApp | None = None
         self.shelf: Shelf | None = None
@@ -106,7 +107,7 @@ class Sale:
 
     async def sell(self, shelf: Shelf, path: str) -> None:
         """Sell what is on the shelf, asked for by ``path``."""
-        headers = _headers(self.scope)
+        headers = self.headers
         paying = http.carries_payment(headers)
         if paying or shelf.computed:
             self.body = await self._read()
@@ -163,13 +164,13 @@ class Sale:
             return await self.handler.release(final.add_headers)
         broken = self.handler is not None and not self.handler.ready and final.reply.status == 500
         if not (broken and self.inside and not http.carries_receipt(final.reply.headers)):
-            reply = final.reply if http.carries_payment(_headers(self.scope)) else self._never_in_vain(final.reply)
-            await send_reply(self.send, self.counter.shown(reply, terms, _headers(self.scope), self.scope["method"]))
+            reply = self._never_in_vain(final.reply)
+            await send_reply(self.send, self.counter.shown(reply, terms, self.headers, self.scope["method"]))
         return None
 
     def _never_in_vain(self, reply: Reply) -> Reply:
         """Return what asks for a payment as 503 while nobody settles: whoever signs for that signs in vain."""
-        if reply.status != 402 or self.counter.seller.settler.works:
+        if reply.status != 402 or self.counter.seller.settler.works or http.carries_payment(self.headers):
             return reply
         _idle()
         return _CLOSED
