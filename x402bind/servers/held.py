@@ -8,6 +8,7 @@ stopped at its first piece and let go from there once the exchange responds.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, MutableMapping
+from functools import lru_cache
 from typing import Any, Final, TypeAlias
 
 import anyio
@@ -187,14 +188,21 @@ def add_headers(headers: Any, more: Headers) -> list[tuple[bytes, bytes]]:
 
 def sized(reply: Reply) -> Headers:
     """Return the headers of a reply of the core's own, its length among them."""
-    framed = any(name.lower() in ("content-length", "transfer-encoding") for name, _ in reply.headers)
-    if framed or reply.status in _BODILESS:
-        return reply.headers
-    return (*reply.headers, ("Content-Length", str(len(reply.body))))
+    return _sized(reply.status, reply.headers, len(reply.body))
+
+
+def _sized(status: int, headers: tuple[tuple[str, str], ...], length: int) -> tuple[tuple[str, str], ...]:
+    framed = any(name.lower() in ("content-length", "transfer-encoding") for name, _ in headers)
+    return headers if framed or status in _BODILESS else (*headers, ("Content-Length", str(length)))
+
+
+@lru_cache(maxsize=64)  # a price's 402 is the same each time, and long
+def _encoded(status: int, headers: tuple[tuple[str, str], ...], length: int) -> tuple[tuple[bytes, bytes], ...]:
+    return tuple(add_headers((), _sized(status, headers, length)))
 
 
 async def send_reply(send: Send, reply: Reply) -> None:
     """Send a reply of the core's own."""
-    headers = add_headers((), sized(reply))
+    headers = list(_encoded(reply.status, reply.headers, len(reply.body)))
     await send({"type": "http.response.start", "status": reply.status, "headers": headers})
     await send({"type": "http.response.body", "body": reply.body, "more_body": False})

@@ -21,7 +21,7 @@ gates the endpoint), bodies, the token endpoint (``token.py``), moving money (``
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 from x402core.access import TokenClaims, check_token
 from x402core.commands import (
@@ -62,7 +62,7 @@ from x402core.policy import Terms
 from x402core.schemes.judge import Checked, Verified, charge
 from x402core.schemes.scheme import UPTO
 from x402core.values import Amount, Millis
-from x402core.wire import overrides
+from x402core.wire import http, overrides
 from x402core.wire.headers import parse_bearer, single
 
 from . import answers
@@ -73,6 +73,9 @@ from .server_table import SERVER_TABLE, ServerInput, ServerState
 from .sign_in import SIGN_IN, advertised, asked_to_sign_in, granted
 
 __all__ = ["LEASE_MARGIN", "ServerExchange", "ServerInput", "ServerState", "fingerprint"]
+
+_UNPAID: Final = Refusal(Reason.PAYMENT_REQUIRED)
+_TOKENLESS: Final = Refusal(Reason.TOKEN_MISSING)
 
 
 S, I = ServerState, ServerInput  # noqa: E741
@@ -128,6 +131,8 @@ class ServerExchange(Machine[ServerState, ServerInput]):
 
     def on_request(self, head: RequestHead, now: Millis) -> tuple[ServerInput, object]:
         """A request arrived: with a permit, with a token, with a sign-in, or with none of them."""
+        if not http.carries_anything(head.headers):  # most have nothing, and are not searched four times
+            return I.UNPAID, _UNPAID if self.terms.token is None else _TOKENLESS
         try:
             found = arrived(head, self.terms, now)
             if found is not None:
@@ -139,9 +144,9 @@ class ServerExchange(Machine[ServerState, ServerInput]):
         if asked is not None:
             return I.SIGN_IN, asked
         if self.terms.token is None:
-            return I.UNPAID, Refusal(Reason.PAYMENT_REQUIRED)
+            return I.UNPAID, _UNPAID
         if authorization is None:
-            return I.UNPAID, Refusal(Reason.TOKEN_MISSING)
+            return I.UNPAID, _TOKENLESS
         token = parse_bearer(authorization)
         if token is None:
             return I.TOKEN_INVALID, Refusal(Reason.TOKEN_HEADER)
@@ -157,7 +162,7 @@ class ServerExchange(Machine[ServerState, ServerInput]):
 
     def on_signed_in(self, answer: SignedIn, _now: Millis) -> tuple[ServerInput, object]:
         """The ledger says whether whoever signed in has paid before; if not, the payment path goes on, without a word."""
-        return (I.SIGNED_IN, None) if answer is SignedIn.GRANTED else (I.UNPAID, Refusal(Reason.PAYMENT_REQUIRED))
+        return (I.SIGNED_IN, None) if answer is SignedIn.GRANTED else (I.UNPAID, _UNPAID)
 
     def on_payment_state(self, state: PaymentState, _now: Millis) -> tuple[ServerInput, object]:
         """The ledger says whether the payment behind a token stands; one it has never heard of does not."""

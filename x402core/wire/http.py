@@ -20,6 +20,7 @@ from .sign_in import SIGN_IN_WITH_X
 __all__ = [
     "EXPOSED_HEADERS",
     "VARY",
+    "carries_anything",
     "carries_payment",
     "carries_receipt",
     "decode_402",
@@ -36,6 +37,8 @@ EXPOSED_HEADERS: Final = (
 VARY: Final = ("Vary", f"Authorization, {v2.PAYMENT_SIGNATURE}, {v1.X_PAYMENT}, {SIGN_IN_WITH_X}")
 """What an answer of a priced resource depends on."""
 
+_PAYMENTS: Final = frozenset(name.lower() for name in (v2.PAYMENT_SIGNATURE, v1.X_PAYMENT))
+_CARRIED: Final = _PAYMENTS | {"authorization", SIGN_IN_WITH_X.lower()}
 _CHALLENGE_TEXT: Final = 65536  # characters of header: extensions bring schemas along (x402.md 7.11)
 _HEADERS: Final[Headers] = (("Content-Type", "application/json"), ("Cache-Control", "no-store"), VARY, EXPOSED_HEADERS)
 
@@ -117,7 +120,12 @@ def _is_v1(version: Json) -> bool:
 
 def carries_payment(headers: Headers) -> bool:
     """Say whether a request brings a permit along, so that a binding knows to digest its body; judges nothing."""
-    return bool(find_all(headers, v2.PAYMENT_SIGNATURE) or find_all(headers, v1.X_PAYMENT))
+    return not _PAYMENTS.isdisjoint([name.lower() for name, _ in headers])
+
+
+def carries_anything(headers: Headers) -> bool:
+    """Say whether a request brings anything along that a price asks for: a permit, a token, a sign-in; judges nothing."""
+    return not _CARRIED.isdisjoint([name.lower() for name, _ in headers])
 
 
 def carries_receipt(headers: Headers) -> bool:
