@@ -51,7 +51,7 @@ def test_the_commands_set_themselves_up() -> None:
     demo, test = COMMANDS["demo"], COMMANDS["test"]
     assert demo.code.strip() == "pip install -q '.[demo]' && x402 demo"
     assert test.code.startswith("pip install -q -e '.[test]' && ")
-    assert test.code.strip().endswith("python -m pytest")
+    assert test.code.strip().endswith("python -m pytest -n 3 --dist loadfile")
     assert re.search("demo|run", demo.heading, re.IGNORECASE)
     assert "test" in test.heading
 

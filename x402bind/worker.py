@@ -15,7 +15,7 @@ import secrets
 import time
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from typing import Any, Final, TypeAlias, cast
 
 import anyio
@@ -303,7 +303,7 @@ class Worker(ABC):
     async def _unlease(self, key: str) -> None:
         """Let others take the settlement up at once, also when we are being stopped."""
         try:
-            with anyio.CancelScope(shield=True):
+            with anyio.CancelScope(shield=True) if self.ledger.blocking else nullcontext():
                 await self._call(self.ledger.unlease, key, self._worker)
         except Exception as error:  # noqa: BLE001 - the lease ends by itself
             _log.info("could not give up the lease of %s: %s", key, type(error).__name__)

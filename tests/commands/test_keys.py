@@ -37,7 +37,7 @@ def refused(source: str | None, **how: object) -> str:
     return str(caught.value)
 
 
-@pytest.mark.parametrize("spelled", [HEX, "0x" + HEX, HEX.upper()])
+@pytest.mark.parametrize("spelled", [HEX, "0x" + HEX, HEX.upper()], ids=["bare", "prefixed", "upper"])
 def test_hex_on_the_command_line_is_taken_and_warned_about(spelled: str) -> None:
     told: list[str] = []
     assert read_key(KeySource(spelled), warn=told.append).address == ADDRESS

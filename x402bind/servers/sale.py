@@ -102,6 +102,7 @@ class Sale:
         self.shelf: Shelf | None = None
         self.reference: str | None = None
         self.gone = False
+        self.attended = False  # once somebody stands by while the handler runs
         self.left: anyio.Event | None = None  # made when somebody waits for it
         self.body: bytes | None = None
 
@@ -154,7 +155,8 @@ class Sale:
                     await self._respond(seller.attester.attest(terms, final), terms)
             if self.handler is not None:
                 await self.handler.over.wait()  # its background work, or the rest of its stream
-                self._tasks.cancel_scope.cancel()
+                if self.attended:
+                    self._tasks.cancel_scope.cancel()
         if self.handler is not None and self.handler.error is not None:
             raise self.handler.error  # for the framework, or the server's log, as if we were not here
 
@@ -223,6 +225,7 @@ class Sale:
 
     def _stand_by(self, handler: HeldApp, payer: Payer | None, owner: str) -> None:
         """See, while the handler runs, that its claim does not lapse, and whether the payer is still there."""
+        self.attended = True
         if owner and payer is not None:
             self._tasks.start_soon(self.counter.seller.hold_claim, payer.payment, owner)
         if self.body is not None:
