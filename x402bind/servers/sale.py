@@ -142,23 +142,31 @@ class Sale:
         return self.request_of(self.scope, self.receive if self.body is None else self._replayed())
 
     async def _drive(self, machine: Machine[Any, Any], event: RequestHead | TokenRequest, terms: Terms) -> None:
+        try:
+            async with AsyncExitStack() as stack:  # a task group is opened with the handler, if one is run
+                self._stack = stack
+                stayed = await self._exchange(machine, event, terms)
+        finally:
+            handler, self.handler = self.handler, None  # which knows us: a circle would outlive the request
+        if stayed and handler is not None and handler.error is not None:
+            raise handler.error  # for the framework, or the server's log, as if we were not here
+
+    async def _exchange(self, machine: Machine[Any, Any], event: RequestHead | TokenRequest, terms: Terms) -> bool:
+        """Drive the machine, and send what it answers; False when the payer left before there was anything to send."""
         seller = self.counter.seller
-        async with AsyncExitStack() as stack:  # a task group is opened with the handler, if one is run
-            self._stack = stack
-            try:
-                final = await arun(seller.driven(machine, event), lambda command: self._perform(command, terms))
-            except _ClientGone:
+        try:
+            final = await arun(seller.driven(machine, event), lambda command: self._perform(command, terms))
+        except _ClientGone:
+            self._tasks.cancel_scope.cancel()
+            return False
+        if isinstance(final, Respond):  # else a stream was the answer
+            with suppress(OSError):  # the payer is gone: nothing of the protocol is left to do
+                await self._respond(seller.attester.attest(terms, final), terms)
+        if self.handler is not None:
+            await self.handler.over.wait()  # its background work, or the rest of its stream
+            if self.attended:
                 self._tasks.cancel_scope.cancel()
-                return
-            if isinstance(final, Respond):  # else a stream was the answer
-                with suppress(OSError):  # the payer is gone: nothing of the protocol is left to do
-                    await self._respond(seller.attester.attest(terms, final), terms)
-            if self.handler is not None:
-                await self.handler.over.wait()  # its background work, or the rest of its stream
-                if self.attended:
-                    self._tasks.cancel_scope.cancel()
-        if self.handler is not None and self.handler.error is not None:
-            raise self.handler.error  # for the framework, or the server's log, as if we were not here
+        return True
 
     async def _respond(self, final: Respond, terms: Terms) -> None:
         if final.reply is None:
