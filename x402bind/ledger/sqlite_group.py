@@ -181,6 +181,7 @@ class Line:
         group.ended = True
         for call in group.calls:
             call.wake()
+        group.calls.clear()  # who know it: a circle would keep them all
         self._group = None
 
 
