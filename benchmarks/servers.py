@@ -8,7 +8,7 @@ httptools from the official environment (``python -m tests.install_peers``).  Ch
 asked in bytes of JSON in place of HTTP, the official one's web3 in Python objects, which spares it the JSON.  Every
 transaction is mined at once.  "Signer stubbed" is the official SDK with its signer's chain calls answered directly: no web3,
 and no transaction is encoded or signed, which a real shop cannot leave out.  Permits are real, fresh for each request, and
-signed before the clock starts.
+signed before the clock starts.  ``least_app.py`` shows what a payment takes where nothing is kept of it.
 
 Everything is measured in every round, in turns, those of what nobody pays for a twentieth as long; what is printed is the
 median over the rounds, and a ratio is the median of the rounds' own ratios.  It ends with an error unless every answer was
@@ -43,13 +43,13 @@ SLOW_PAYERS = 8
 STREAMS = 3
 TURNS = 20
 BORROWED = ("uvloop", "httptools")
-SELLING = ("memory", "sqlite", "official", "official fast", "official direct", "official fast direct")
+SELLING = ("memory", "sqlite", "least", "official", "official fast", "official direct", "official fast direct")
 OTHERS = {
     "official fast": "official + coincurve",
     "official direct": "official as installed, signer stubbed",
     "official fast direct": "official + coincurve, signer stubbed",
 }
-NAMES = {"official": "official as installed", **OTHERS}
+NAMES = {"official": "official as installed", "least": "least_app.py", **OTHERS}
 SAME = ("uvicorn", "fastapi", "starlette", "pydantic", "anyio", *BORROWED)
 FEW = 300  # payments of a warm-up, and the fewest that are signed for a round
 
@@ -231,6 +231,7 @@ def main() -> None:
             "memory": memory,
             "sqlite": sqlite,
             "before": ours("before", "memory:"),
+            "least": start([sys.executable, "least_app.py"], path),
             "official": start([str(PEER), "official_app.py", "after"], str(HERE)),
             "official fast": start([str(PEER), "official_app.py", "after"], f"{HERE}{os.pathsep}{FAST}"),
             "official direct": start([str(PEER), "official_app.py", "after", "signer"], str(HERE)),
@@ -361,7 +362,9 @@ def _summed(rounds: list[dict[str, Any]], options: argparse.Namespace) -> Result
             rows.append(rate(label, name, f"{kind} official", ">= 30"))
             for other in OTHERS:
                 rows.append(rate("    the same", name, f"{kind} {other}", ">= 30" if other == "official direct" else None))
+            rows.append(rate("    the same", name, f"{kind} least"))
             rows.append(row("    the last round : the first", rounds[-1][name] / rounds[0][name], "x"))
+        rows.append(rate(f"least_app.py (no ledger), paid, {count} connections", f"{kind} least", f"{kind} official"))
     for name, label, wanted in (("before", "ours", {"wanted": "<= 0.1"}), ("official before", "official", {})):
         rows.append(row(f"{label}, first byte of a paid 1 s stream", median(f"stream {name}", "first"), "s", **wanted))
     for name, label in (("memory", "ours"), ("official", "official as installed"), ("official fast", "official + coincurve")):
