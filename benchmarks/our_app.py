@@ -32,11 +32,10 @@ def application(mode: str, ledger: str, look_first: int) -> FastAPI:
     async def asked(request: Request) -> dict[str, Any]:
         return bench.ask(request.query_params)
 
-    if mode == "bare":
-        return app
+    priced: Any = _as_it_is if mode == "bare" else _payments(app, bench.chain, mode, ledger, look_first).required("$0.01")
 
     @app.get("/paid")
-    @(priced := _payments(app, bench.chain, mode, ledger, look_first).required("$0.01"))
+    @priced
     async def paid() -> dict[str, str]:
         bench.served += 1
         return {"hello": "payer"}
@@ -48,6 +47,10 @@ def application(mode: str, ledger: str, look_first: int) -> FastAPI:
         return StreamingResponse(pieces(), media_type="text/plain")
 
     return app
+
+
+def _as_it_is(endpoint: Any) -> Any:
+    return endpoint
 
 
 async def pieces() -> Any:

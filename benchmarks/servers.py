@@ -49,7 +49,7 @@ OTHERS = {
     "official direct": "official as installed, signer stubbed",
     "official fast direct": "official + coincurve, signer stubbed",
 }
-NAMES = {"official": "official as installed", "least": "least_app.py", **OTHERS}
+NAMES = {"bare paid": "the same route, bare", "official": "official as installed", "least": "least_app.py", **OTHERS}
 SAME = ("uvicorn", "fastapi", "starlette", "pydantic", "anyio", *BORROWED)
 FEW = 300  # payments of a warm-up, and the fewest that are signed for a round
 
@@ -144,8 +144,8 @@ class Course:
     def free(self, server: Server) -> float:
         return float(self._rate(server, "/free")["rate"])
 
-    def unpaid(self, server: Server) -> float:
-        return float(self._rate(server, "/paid", status=402)["rate"])
+    def unpaid(self, server: Server, status: int = 402) -> float:
+        return float(self._rate(server, "/paid", status=status)["rate"])
 
     def _rate(self, server: Server, path: str, **how: Any) -> Result:
         return self.load.do("rate", server, path=path, connections=self.connections, seconds=self.seconds, **how)
@@ -307,6 +307,7 @@ def _in_turns(course: Course, servers: dict[str, Server]) -> dict[str, Any]:
     short = Course(course.load, course.seconds / TURNS, course.connections)
     jobs: dict[str, Any] = {
         "bare": lambda: short.free(servers["bare"]),
+        "bare paid": lambda: short.unpaid(servers["bare"], 200),
         "official bare": lambda: short.free(servers["official bare"]),
         **{f"free {name}": lambda name=name: short.free(servers[name]) for name in ("memory", "official")},
         **{f"unpaid {name}": lambda name=name: short.unpaid(servers[name]) for name in ("memory", "official")},
@@ -342,7 +343,10 @@ def _summed(rounds: list[dict[str, Any]], options: argparse.Namespace) -> Result
     def rate(what: str, name: str, other: str | None = None, wanted: str | None = None) -> Result:
         if other is None:
             return row(what, median(name), "req/s")
-        told = {"ratio": ratio(name, other), "to": NAMES.get(other.removeprefix("paid ").removeprefix("many "), other)}
+        told = {
+            "ratio": ratio(name, other),
+            "to": NAMES.get(other, NAMES.get(other.removeprefix("paid ").removeprefix("many "), other)),
+        }
         return row(what, median(name), "req/s", **told, **({"wanted": wanted} if wanted else {}))
 
     rows = [
@@ -350,7 +354,9 @@ def _summed(rounds: list[dict[str, Any]], options: argparse.Namespace) -> Result
         rate("the same in the official environment", "official bare", "bare"),
         rate("ours, unpriced route", "free memory", "bare", ">= 0.95"),
         rate("official, unpriced route", "free official", "official bare"),
-        rate("ours, unpaid: 402", "unpaid memory", "bare", ">= 1.0"),
+        rate("bare, the route that we price", "bare paid", "bare"),
+        rate("ours, unpaid: 402", "unpaid memory", "bare paid", ">= 1.0"),
+        rate("    the same", "unpaid memory", "bare"),
         rate("official, unpaid: 402", "unpaid official", "official bare"),
     ]
     for count, kind in ((few, "paid"), (many, "paid many")):

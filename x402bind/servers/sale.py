@@ -117,7 +117,7 @@ class Sale:
         self.shelf = shelf
         self.reference = shelf.listing.named(self._request()) if paying else None  # before the money moves: it may raise
         prices = shelf.compute(self._request()) if shelf.computed else None
-        terms = shelf.terms(path, await prices if inspect.isawaitable(prices) else prices)
+        terms = shelf.terms(path, await prices if prices is not None and inspect.isawaitable(prices) else prices)
         digest = hashlib.sha256(self.body).digest() if paying and self.body is not None else b""
         head = RequestHead(self.scope["method"], _target(self.scope), headers, digest)
         await self._drive(self.counter.seller.server_exchange(terms), head, terms)
