@@ -48,12 +48,12 @@ ANSWERS: dict[tuple[str, str, str], dict[str, ClaimStatus]] = {
     ("kept", OVER, BARE): {NONE: S.TAKEN, OPEN: S.PENDING, SETTLED: S.UNSERVED, VOID: S.VOID, PROVEN: S.UNSERVED},
     ("kept", OVER, KEPT_REPLY): {NONE: S.TAKEN, OPEN: S.PENDING, SETTLED: S.ANSWERED, VOID: S.VOID, PROVEN: S.ANSWERED},
     ("committed", LIVE, BARE): {
-        NONE: S.SPENT,
-        OPEN: S.SPENT,
-        SETTLED: S.SPENT,
+        NONE: S.SERVED,
+        OPEN: S.SERVED,
+        SETTLED: S.SERVED,
         VOID: S.VOID,
-        PROVEN: S.SPENT,
-    },  # served, unkept
+        PROVEN: S.SERVED,
+    },
     ("committed", LIVE, KEPT_REPLY): {
         NONE: S.ANSWERED,
         OPEN: S.ANSWERED,
@@ -62,12 +62,12 @@ ANSWERS: dict[tuple[str, str, str], dict[str, ClaimStatus]] = {
         PROVEN: S.ANSWERED,
     },
     ("committed", OVER, BARE): {
-        NONE: S.SPENT,
-        OPEN: S.SPENT,
-        SETTLED: S.SPENT,
+        NONE: S.SERVED,
+        OPEN: S.SERVED,
+        SETTLED: S.SERVED,
         VOID: S.VOID,
-        PROVEN: S.SPENT,
-    },  # served, unkept
+        PROVEN: S.SERVED,
+    },
     ("committed", OVER, KEPT_REPLY): {
         NONE: S.ANSWERED,
         OPEN: S.ANSWERED,
@@ -176,7 +176,7 @@ def test_the_journal_outranks_what_the_row_says_of_the_money(row: str, stored: s
         assert held is not None
         claim = decide(replace(held, settled=settled(2)), STORED[stored], request=REQUEST, now=NOW)
         assert claim.status is expected(row, lease, reply, SAME, stored)
-        if claim.status in (S.ANSWERED, S.SPENT, S.UNSERVED):
+        if claim.status in (S.ANSWERED, S.SERVED, S.UNSERVED):
             assert claim.settled == (settled() if stored == SETTLED else settled(2))
         else:
             assert claim.settled is None

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import json
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -411,10 +413,21 @@ def test_still_under_way(play: Play) -> None:
     claiming(play).answer(claim(S.PENDING)).end(Respond, status=503)
 
 
+def says(reason: R) -> Callable[[bytes], bool]:
+    return lambda body: bool(json.loads(body)["error"] == reason)
+
+
 @transcript
 def test_used_for_another_request(play: Play) -> None:
-    recalling(play).answer(claim(S.SPENT)).end(Respond, status=402)
-    claiming(play).answer(claim(S.SPENT)).end(Respond, status=402)
+    recalling(play).answer(claim(S.SPENT)).end(Respond, status=402, body=says(R.PAYMENT_SPENT))
+    claiming(play).answer(claim(S.SPENT)).end(Respond, status=402, body=says(R.PAYMENT_SPENT))
+
+
+@transcript
+def test_served_with_what_was_not_kept(play: Play) -> None:
+    known = claim(S.SERVED, settled=PAID)
+    recalling(play).answer(known).end(Respond, status=402, body=says(R.PAYMENT_SERVED))
+    claiming(play).answer(known).end(Respond, status=402, body=says(R.PAYMENT_SERVED))
 
 
 @transcript

@@ -124,6 +124,7 @@ class Reason(StrEnum):
     TOKEN_REVOKED = "token_revoked"
     PAYMENT_IN_PROGRESS = "payment_in_progress"
     PAYMENT_SPENT = "payment_already_used_for_another_request"
+    PAYMENT_SERVED = "payment_already_served"
     ASSET_MISMATCH = "asset_mismatch"
     NETWORK_MISMATCH = "network_mismatch"
     PERMIT_NONCE = "permit_nonce_mismatch"

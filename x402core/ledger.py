@@ -64,7 +64,8 @@ class ClaimStatus(StrEnum):
     PENDING = "pending"  # the same request; its settlement has not ended
     ANSWERED = "answered"  # the same request; here is its answer again
     VOID = "void"  # the settlement ended without money: this permit buys nothing
-    SPENT = "spent"  # the permit was used for another request, or for this one with an answer too large to keep
+    SERVED = "served"  # the same request; its answer was not kept: a stream, or too large
+    SPENT = "spent"  # the permit was used for another request
     CONFLICT = "conflict"  # the identifier stands under another payment
 
 
@@ -225,7 +226,7 @@ def _committed(row: ClaimRow, record: SettlementRecord | None) -> Claim:
         return Claim(ClaimStatus.VOID, transactions=outcome.transactions)
     settled = outcome if isinstance(outcome, Settled) else row.settled
     if row.reply is None:  # served, as a stream that was not kept: one payment buys one execution
-        return Claim(ClaimStatus.SPENT, settled)
+        return Claim(ClaimStatus.SERVED, settled)
     return Claim(ClaimStatus.ANSWERED, settled, row.reply, record.hashes if record else ())
 
 

@@ -105,7 +105,7 @@ def test_a_closed_claim_is_not_released(ledger: Ledger, how: str) -> None:
     before = ledger.entries(), ledger.recall(KEY, REQUEST, now=NOW)
     ledger.release(KEY, "a")
     assert (ledger.entries(), ledger.recall(KEY, REQUEST, now=NOW)) == before
-    assert {"keep": S.PENDING, "commit": S.SPENT, "commit with reply": S.ANSWERED}.get(how, S.PENDING) is before[1].status
+    assert {"keep": S.PENDING, "commit": S.SERVED, "commit with reply": S.ANSWERED}.get(how, S.PENDING) is before[1].status
 
 
 @pytest.mark.parametrize("where", ["journal", "row"])
@@ -145,7 +145,7 @@ def test_a_served_answer_that_was_not_kept_is_not_served_again(ledger: Ledger) -
     claim(ledger)
     ledger.commit(KEY, "a", settled(), None)
     for now in (NOW, LATER):
-        assert claim(ledger, "b", now=now) == Claim(S.SPENT, settled())
+        assert claim(ledger, "b", now=now) == Claim(S.SERVED, settled())
 
 
 def test_the_same_request_gets_the_same_answer(ledger: Ledger) -> None:

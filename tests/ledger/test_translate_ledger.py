@@ -109,7 +109,7 @@ def test_a_claim_is_taken_recalled_and_released(performer: LedgerPerformer, cloc
 def test_a_commit_keeps_the_right_answer(performer: LedgerPerformer, reply: Any, kept: Reply | None) -> None:
     performer.perform(TAKE)
     performer.perform(CommitClaim(KEY, "a", settled(), reply), lambda: REPLY)
-    status = ClaimStatus.SPENT if kept is None else ClaimStatus.ANSWERED
+    status = ClaimStatus.SERVED if kept is None else ClaimStatus.ANSWERED
     assert performer.perform(RecallPayment(KEY, REQUEST)) == Claim(status, settled(), kept)
 
 
@@ -132,7 +132,7 @@ def test_a_keep_passes_the_proof_on(performer: LedgerPerformer) -> None:
 def test_no_held_response_is_none_to_keep(performer: LedgerPerformer) -> None:
     performer.perform(TAKE)
     performer.perform(CommitClaim(KEY, "a", settled(), HANDLER_RESPONSE))
-    assert performer.perform(RecallPayment(KEY, REQUEST)) == Claim(ClaimStatus.SPENT, settled())
+    assert performer.perform(RecallPayment(KEY, REQUEST)) == Claim(ClaimStatus.SERVED, settled())
 
 
 def test_an_intent_is_made_of_its_proof(performer: LedgerPerformer, clock: Clock) -> None:

@@ -440,6 +440,7 @@ async def test_settled_before_a_stream_flows_from_its_first_byte(ground: Ground,
             while (again := await visit(stand.app, headers=headers)).status == 409:  # noqa: ASYNC110 - a claim sets no event
                 await anyio.sleep(0.01)
         assert again.status == 402  # served as a stream: not kept, not served twice
+        assert b"payment_already_served" in again.body
     assert app.runs == 1
     stand.earned(1)
 

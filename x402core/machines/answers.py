@@ -26,6 +26,7 @@ from .payments import advertised
 __all__ = [
     "LEASE_MARGIN",
     "PRIVATE",
+    "SERVED",
     "Spoken",
     "attested",
     "busy",
@@ -47,6 +48,8 @@ that: a claim's owner is presumed gone then.
 """
 PRIVATE: Final[Headers] = (("Cache-Control", "private"), http.VARY)
 """Added to whatever was paid for: a shared cache must not give it away (threat T21)."""
+SERVED: Final = Refusal(Reason.PAYMENT_SERVED, "This payment was served. Its answer, a stream or a long one, was not kept.")
+"""Why a payment that has bought its answer buys no second one."""
 _LATER: Final[Headers] = (("Retry-After", "1"),)
 
 

@@ -498,6 +498,7 @@ _CLAIMS: Mapping[ClaimStatus, Callable[[Claim], tuple[ServerInput, object]]] = {
     ClaimStatus.ANSWERED: lambda claim: (I.ANSWERED, claim),
     ClaimStatus.CONFLICT: lambda claim: (I.CONFLICT, claim),
     ClaimStatus.VOID: lambda _claim: (I.VOID, Refusal(Reason.INVALID_TRANSACTION_STATE, "this payment ended without money")),
+    ClaimStatus.SERVED: lambda _claim: (I.SPENT, answers.SERVED),
     ClaimStatus.SPENT: lambda _claim: (I.SPENT, Refusal(Reason.PAYMENT_SPENT)),
 }
 

@@ -323,6 +323,8 @@ def _classify(claim: Claim) -> tuple[TokenInput, object]:
             return I.HELD, claim
         case ClaimStatus.VOID:
             return I.VOID, Refusal(Reason.INVALID_TRANSACTION_STATE, "this payment ended without money")
+        case ClaimStatus.SERVED:
+            return I.SPENT, answers.SERVED
         case ClaimStatus.SPENT:
             return I.SPENT, Refusal(Reason.PAYMENT_SPENT)
         case ClaimStatus.UNSERVED:
