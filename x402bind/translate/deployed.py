@@ -6,21 +6,20 @@ payer whose offer needs one that is missing would sign in vain.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Mapping
-from typing import Any, Final, NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import Final, NamedTuple
 
 from x402bind.chain import rpc
-from x402bind.chain.errors import RpcError
 from x402bind.chain.nodes import Nodes
 from x402bind.chain.rpc import Endpoint, RpcCall
-from x402bind.leaves import shown
-from x402core.commands import Command
 from x402core.events import Method
 from x402core.evm.digests import EXACT_PROXY, PERMIT2, UPTO_PROXY
 from x402core.schemes import SCHEMES
 from x402core.schemes.permit2 import Permit2Exact, Permit2Upto
 from x402core.values import Address, Network, chain_id
 from x402core.wire.v2 import EXACT
+
+from .proof import Problems, of_every_node
 
 __all__ = ["Sold", "needs", "prove_code"]
 
@@ -57,27 +56,18 @@ def needs(sold: Iterable[Sold], known: Iterable[Address] = ()) -> dict[Address, 
     return found
 
 
-def prove_code(where: Nodes, needed: Mapping[Address, tuple[str, ...]]) -> Generator[Command[Any], Any, tuple[str, ...]]:
+def prove_code(where: Nodes, needed: Mapping[Address, tuple[str, ...]]) -> Problems:
     """Ask every node for the code of what is needed, in one round trip each; return a sentence for each that has none.
 
     Ask :func:`~.proof.prove_chain` before; as there, one of several nodes may be away.
     Raises: NodeError, ChainUnavailable when no node can be asked.
     """
-    problems, away = list[str](), list[RpcError]()
-    for endpoint in where.endpoints if needed else ():
-        prefix = f"{shown(endpoint.url)}: " if len(where.endpoints) > 1 else ""
-        try:
-            problems += [prefix + problem for problem in (yield from _missing(endpoint, needed))]
-        except RpcError as error:
-            away.append(error)
-            where.health.failed(endpoint)
-            where.health.doubt(endpoint)
-    if len(away) == len(where.endpoints):
-        raise away[0]
-    return tuple(problems)
+    if not needed:
+        return ()
+    return (yield from of_every_node(where, lambda endpoint: _missing(endpoint, needed)))
 
 
-def _missing(endpoint: Endpoint, needed: Mapping[Address, tuple[str, ...]]) -> Generator[Command[Any], Any, tuple[str, ...]]:
+def _missing(endpoint: Endpoint, needed: Mapping[Address, tuple[str, ...]]) -> Problems:
     calls = [RpcCall("eth_getCode", (contract, "latest")) for contract in needed]
     first, *answers = yield from rpc.send(endpoint, (RpcCall("eth_chainId"), *calls))
     if rpc.quantity(first, "chain id") != chain_id(endpoint.network):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
-from typing import Any, Final
+from collections.abc import Callable, Generator, Iterator, Sequence
+from typing import Any, Final, TypeAlias
 
 from x402bind.chain import rpc
 from x402bind.chain.errors import NodeError, RpcError, printable
-from x402bind.chain.nodes import Where
+from x402bind.chain.nodes import Nodes, Where
 from x402bind.chain.rpc import Answer, Endpoint, RpcCall
 from x402bind.leaves import shown
 from x402core.commands import Command
@@ -19,7 +19,10 @@ from x402core.values import chain_id
 
 from .chain_reads import contract_call, word
 
-__all__ = ["prove_chain"]
+__all__ = ["Problems", "of_every_node", "prove_chain"]
+
+Problems: TypeAlias = Generator[Command[Any], Any, tuple[str, ...]]
+"""What asks, and returns a sentence for each problem."""
 
 _TOKEN_VIEWS: Final = (
     ("DOMAIN_SEPARATOR()", "bytes32"),
@@ -29,7 +32,7 @@ _TOKEN_VIEWS: Final = (
 )
 
 
-def prove_chain(where: Where, assets: Sequence[Asset] = ()) -> Generator[Command[Any], Any, tuple[str, ...]]:
+def prove_chain(where: Where, assets: Sequence[Asset] = ()) -> Problems:
     """Compare the configuration with the chain, in one round trip a node; return a sentence for each problem, if any.
 
     The node's chain id must be the network's; each asset's ``DOMAIN_SEPARATOR()`` the one permits are verified with, and its
@@ -40,11 +43,19 @@ def prove_chain(where: Where, assets: Sequence[Asset] = ()) -> Generator[Command
         raise LocalProtocolError(f"an asset is not one of {where.network}", field="assets")
     if isinstance(where, Endpoint):
         return (yield from _prove_chain(where, assets))
+    return (yield from of_every_node(where, lambda endpoint: _prove_chain(endpoint, assets)))
+
+
+def of_every_node(where: Nodes, ask: Callable[[Endpoint], Problems]) -> Problems:
+    """Ask every node, and return the problems of all, each with its node; one of several may be away.
+
+    Raises: NodeError, ChainUnavailable when no node can be asked.
+    """
     problems, away = list[str](), list[RpcError]()
     for endpoint in where.endpoints:
         prefix = f"{shown(endpoint.url)}: " if len(where.endpoints) > 1 else ""
         try:
-            problems += [prefix + problem for problem in (yield from _prove_chain(endpoint, assets))]
+            problems += [prefix + problem for problem in (yield from ask(endpoint))]
         except RpcError as error:
             away.append(error)
             where.health.failed(endpoint)
@@ -54,7 +65,7 @@ def prove_chain(where: Where, assets: Sequence[Asset] = ()) -> Generator[Command
     return tuple(problems)
 
 
-def _prove_chain(endpoint: Endpoint, assets: Sequence[Asset]) -> Generator[Command[Any], Any, tuple[str, ...]]:
+def _prove_chain(endpoint: Endpoint, assets: Sequence[Asset]) -> Problems:
     views = [contract_call(asset.address, encode_call(view), "latest") for asset in assets for view, _ in _TOKEN_VIEWS]
     first, *answered = yield from rpc.send(endpoint, (RpcCall("eth_chainId"), *views))
     expected, actual = chain_id(endpoint.network), rpc.quantity(first, "chain id")
