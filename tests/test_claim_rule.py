@@ -8,7 +8,17 @@ from dataclasses import replace
 import pytest
 
 from x402core.errors import Reason
-from x402core.ledger import Claim, ClaimRow, ClaimState, ClaimStatus, SettlementRecord, decide, payment_state, recall
+from x402core.ledger import (
+    Claim,
+    ClaimRow,
+    ClaimState,
+    ClaimStatus,
+    SettlementRecord,
+    decide,
+    payment_state,
+    recall,
+    refundable,
+)
 from x402core.ledger import PaymentState as P
 from x402core.machines import server, token
 from x402core.schemes.scheme import window
@@ -75,6 +85,7 @@ ANSWERS: dict[tuple[str, str, str], dict[str, ClaimStatus]] = {
         VOID: S.VOID,
         PROVEN: S.ANSWERED,
     },
+    **{("refunded", lease, reply): dict.fromkeys(RECORDS, S.REFUNDED) for lease in LEASES for reply in REPLIES},
 }
 WITHOUT_ROW = {
     NONE: S.TAKEN,
@@ -130,7 +141,7 @@ def test_every_combination(row: str, lease: str, reply: str, request_: str, stor
 def test_the_product_is_the_whole_table() -> None:
     assert set(ANSWERS) == set(itertools.product(ClaimState, LEASES, REPLIES))
     assert all(set(answers) == set(RECORDS) for answers in (*ANSWERS.values(), WITHOUT_ROW))
-    assert len(PRODUCT) == 4 * 2 * 2 * 2 * 5
+    assert len(PRODUCT) == 5 * 2 * 2 * 2 * 5
 
 
 @pytest.mark.parametrize("row", [NO_ROW, *ClaimState])
@@ -176,7 +187,7 @@ def test_the_journal_outranks_what_the_row_says_of_the_money(row: str, stored: s
         assert held is not None
         claim = decide(replace(held, settled=settled(2)), STORED[stored], request=REQUEST, now=NOW)
         assert claim.status is expected(row, lease, reply, SAME, stored)
-        if claim.status in (S.ANSWERED, S.SERVED, S.UNSERVED):
+        if claim.status in (S.ANSWERED, S.SERVED, S.UNSERVED, S.REFUNDED):
             assert claim.settled == (settled() if stored == SETTLED else settled(2))
         else:
             assert claim.settled is None
@@ -186,4 +197,25 @@ def test_the_journal_outranks_what_the_row_says_of_the_money(row: str, stored: s
 @pytest.mark.parametrize(("stored", "state"), [(NONE, None), (OPEN, P.GOOD), (SETTLED, P.GOOD), (VOID, P.VOID)])
 def test_a_token_falls_with_a_void_settlement_only(row: str, stored: str, state: P | None) -> None:
     unjournaled = P.UNKNOWN if row == NO_ROW else P.GOOD
-    assert payment_state(_row(row, LIVE, BARE), STORED[stored]) is (state or unjournaled)
+    told = payment_state(_row(row, LIVE, BARE), STORED[stored])
+    assert told is (P.VOID if row == "refunded" else state or unjournaled)
+
+
+REFUNDABLE = {  # by row and lease, the records with which the money is there and nobody at work
+    ("claimed", LIVE): (),
+    ("claimed", OVER): (SETTLED, PROVEN),
+    **dict.fromkeys(itertools.product(("kept", "committed"), LEASES), (SETTLED, PROVEN)),
+    **dict.fromkeys(itertools.product((NO_ROW, "refunded"), LEASES), ()),
+}
+
+
+@pytest.mark.parametrize(
+    ("row", "lease", "reply", "stored"), list(itertools.product((NO_ROW, *ClaimState), LEASES, REPLIES, RECORDS))
+)
+def test_what_may_be_paid_back(row: str, lease: str, reply: str, stored: str) -> None:
+    assert refundable(_row(row, lease, reply, stored), STORED[stored], now=NOW) is (stored in REFUNDABLE[row, lease])
+
+
+@pytest.mark.parametrize("outcome", [pending(), void(), void(final=False)])
+def test_a_facilitators_word_is_not_enough_where_the_journal_says_otherwise(outcome: object) -> None:
+    assert not refundable(_row("kept", OVER, BARE, PROVEN), ended(record(), outcome), now=NOW)  # type: ignore[arg-type]

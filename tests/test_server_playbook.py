@@ -424,6 +424,13 @@ def test_used_for_another_request(play: Play) -> None:
 
 
 @transcript
+def test_paid_back(play: Play) -> None:
+    known = claim(S.REFUNDED, settled=PAID)
+    recalling(play).answer(known).end(Respond, status=402, body=says(R.PAYMENT_REFUNDED))
+    claiming(play).answer(known).end(Respond, status=402, body=says(R.PAYMENT_REFUNDED))
+
+
+@transcript
 def test_served_with_what_was_not_kept(play: Play) -> None:
     known = claim(S.SERVED, settled=PAID)
     recalling(play).answer(known).end(Respond, status=402, body=says(R.PAYMENT_SERVED))

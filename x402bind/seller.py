@@ -387,6 +387,15 @@ class Seller:
             except LedgerUnavailable as error:  # the lease is long: there is time to try again
                 _log.warning("a claim's lease could not be extended: %s", error)
 
+    def refunding(self, key: str) -> bool:
+        """Say that a payment is being paid back: from now on it buys nothing, neither again nor by its token nor by signing in.
+
+        True to one caller: pay the money back.  False: do not; it has not arrived, is paid back already, or is being served for
+        this very moment.  ``key`` is that of :class:`~x402core.commands.ReportRefundDue` or of an entry of the ledger, which is
+        written to in this thread.  Raises: LedgerUnavailable; the ledger's entries then say whether the claim is ``refunded``.
+        """
+        return self.ledger.refund(key, now=self.clock())
+
     def report_refund_due(self, command: ReportRefundDue) -> Any:
         """Tell whoever is to know that a payer paid and was not served; an awaitable answer is to be awaited."""
         _log.warning("a refund is due: %s by %s", command.key, command.payer)

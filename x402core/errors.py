@@ -125,6 +125,7 @@ class Reason(StrEnum):
     PAYMENT_IN_PROGRESS = "payment_in_progress"
     PAYMENT_SPENT = "payment_already_used_for_another_request"
     PAYMENT_SERVED = "payment_already_served"
+    PAYMENT_REFUNDED = "payment_refunded"
     ASSET_MISMATCH = "asset_mismatch"
     NETWORK_MISMATCH = "network_mismatch"
     PERMIT_NONCE = "permit_nonce_mismatch"

@@ -9,6 +9,7 @@ Life of a claim::
     (none) --claim--> CLAIMED --release--> (none)          no money moved; KEPT instead where a settlement is journaled
                       CLAIMED --keep-----> KEPT            outcome unknown, or paid and not served: the record tells
                       CLAIMED --commit---> COMMITTED       paid (or journaled): the same request gets the same answer
+                      any paid --refund--> REFUNDED        and served by nobody this moment: it buys nothing any more
 
 A claim may carry an *identifier*, the name its payer gave the payment (x402.md 3.5): while the payment stands, no other
 payment is taken under it.
@@ -41,6 +42,7 @@ __all__ = [
     "decide",
     "payment_state",
     "recall",
+    "refundable",
     "stands",
 ]
 
@@ -52,6 +54,7 @@ class ClaimState(StrEnum):
     CLAIMED = "claimed"
     KEPT = "kept"
     COMMITTED = "committed"
+    REFUNDED = "refunded"  # settled, and paid back since
 
 
 @unique
@@ -65,6 +68,7 @@ class ClaimStatus(StrEnum):
     ANSWERED = "answered"  # the same request; here is its answer again
     VOID = "void"  # the settlement ended without money: this permit buys nothing
     SERVED = "served"  # the same request; its answer was not kept: a stream, or too large
+    REFUNDED = "refunded"  # the same request; its money was paid back
     SPENT = "spent"  # the permit was used for another request
     CONFLICT = "conflict"  # the identifier stands under another payment
 
@@ -216,6 +220,8 @@ def decide(
                 return _paid(row.settled, row)
             lost = row.state is ClaimState.KEPT and now < row.until
             return Claim(ClaimStatus.PENDING) if lost else TAKEN
+        case ClaimState.REFUNDED:
+            return Claim(ClaimStatus.REFUNDED, _settled(row, record))
         case _:
             assert_never(row.state)
 
@@ -224,10 +230,15 @@ def _committed(row: ClaimRow, record: SettlementRecord | None) -> Claim:
     outcome = None if record is None else record.outcome
     if isinstance(outcome, Unsettled) and outcome.final:
         return Claim(ClaimStatus.VOID, transactions=outcome.transactions)
-    settled = outcome if isinstance(outcome, Settled) else row.settled
+    settled = _settled(row, record)
     if row.reply is None:  # served, as a stream that was not kept: one payment buys one execution
         return Claim(ClaimStatus.SERVED, settled)
     return Claim(ClaimStatus.ANSWERED, settled, row.reply, record.hashes if record else ())
+
+
+def _settled(row: ClaimRow, record: SettlementRecord | None) -> Settled | None:
+    outcome = None if record is None else record.outcome
+    return outcome if isinstance(outcome, Settled) else row.settled
 
 
 def _paid(settled: Settled, row: ClaimRow | None) -> Claim:
@@ -252,6 +263,13 @@ def _from_record(record: SettlementRecord, row: ClaimRow | None) -> Claim:
             return Claim(ClaimStatus.PENDING, transactions=record.hashes)
 
 
+def refundable(row: ClaimRow | None, record: SettlementRecord | None, *, now: Millis) -> bool:
+    """Say whether a payment may be paid back: the money has arrived, was not paid back before, and nobody is serving it."""
+    if row is None or row.state is ClaimState.REFUNDED or (row.state is ClaimState.CLAIMED and now < row.until):
+        return False
+    return row.settled is not None if record is None else isinstance(record.outcome, Settled)
+
+
 def recall(
     row: ClaimRow | None, record: SettlementRecord | None, *, request: str, now: Millis, named: ClaimRow | None = None
 ) -> Claim:
@@ -269,7 +287,9 @@ def stands(row: ClaimRow, record: SettlementRecord | None, *, now: Millis) -> bo
 
 
 def payment_state(row: ClaimRow | None, record: SettlementRecord | None) -> PaymentState:
-    """Say whether a token minted for this payment still stands: it falls with a settlement that ended void."""
+    """Say whether a token minted for this payment still stands: it falls with a settlement that ended void, or a refund."""
+    if row is not None and row.state is ClaimState.REFUNDED:
+        return PaymentState.VOID
     if record is not None and isinstance(record.outcome, Unsettled) and record.outcome.final:
         return PaymentState.VOID
     return PaymentState.UNKNOWN if row is None and record is None else PaymentState.GOOD

@@ -100,19 +100,26 @@ class Model:
         held.until = max(held.until, until)
         return True
 
+    def paid(self, resource: str, who: str) -> bool:
+        """Say whether the money of a grant has arrived, or did so long ago."""
+        bought = [k for r, p, k in self.grants if (r, p) == (resource, who)]
+        return any(self.stored(k) in (SETTLED, PROVEN) or k not in {**self.journal, **self.claims} for k in bought)
+
     def grant(self, resource: str, who: str, key: str, owner: str) -> None:
         """Remember a grant, unless one that is known good is there."""
-        bought = [k for r, p, k in self.grants if (r, p) == (resource, who)]
-        good = any(self.stored(k) in (SETTLED, PROVEN) or k not in {**self.journal, **self.claims} for k in bought)
-        if not good and key in self.claims and self.claims[key].owner == owner:
+        if (
+            not self.paid(resource, who)
+            and key in self.claims
+            and self.claims[key].owner == owner
+            and self.claims[key].state != "refunded"
+        ):
             self.grants.append((resource, who, key))
 
     def sign_in(self, resource: str, who: str, nonce: str, until: int, now: int) -> str:
         """Use a nonce up for a grant."""
         if until <= now or any((p, n) == (who, nonce) and ends > now for p, n, ends in self.nonces):
             return "nonce_used"
-        bought = [key for r, p, key in self.grants if (r, p) == (resource, who)]
-        if all(self.stored(key) == VOID for key in bought):
+        if not self.paid(resource, who):
             return "not_paid"
         self.nonces.append((who, nonce, until))
         return "granted"
@@ -139,9 +146,22 @@ class Model:
         """Commit or keep."""
         held = self.claims.get(key)
         if held and held.owner == owner:
-            held.state = "committed" if "committed" in (held.state, state) else state
+            held.state = (
+                "refunded" if held.state == "refunded" else "committed" if "committed" in (held.state, state) else state
+            )
             held.reply = held.reply or reply
             held.proven = held.proven or proven
+
+    def refund(self, key: str, now: int) -> bool:
+        """Close a paid claim for good."""
+        held = self.claims.get(key)
+        if held is None or held.state == "refunded" or (held.state == "claimed" and now < held.until):
+            return False
+        if self.stored(key) not in (SETTLED, PROVEN):
+            return False
+        held.state = "refunded"
+        self.grants = [grant for grant in self.grants if grant[2] != key]
+        return True
 
     def intent(self, record: SettlementRecord, most: int | None = None) -> str:
         """Journal an intent."""
@@ -209,14 +229,18 @@ class Model:
         for key, known in self.journal.items():
             held = self.claims.get(key)
             old = max(known.created, known.permit.expires * 1000, held.at if held else 0) < before
-            given = held is None or held.state == "committed"
+            given = held is None or held.state in ("committed", "refunded")
             if held and not given and before >= (held.until if held.state == "claimed" else 0):
                 given = self.stored(key) == VOID or (self.stored(key) == SETTLED and held.reply is not None)
             if old and given and self.stored(key) in (SETTLED, VOID):
                 over.append(key)
         for key, held in self.claims.items():
             free = held.reply is not None if held.proven else held.state == "claimed"
-            if key not in self.journal and max(held.until, held.at) < before and (free or held.state == "committed"):
+            if (
+                key not in self.journal
+                and max(held.until, held.at) < before
+                and (free or held.state in ("committed", "refunded"))
+            ):
                 over.append(key)
         for key in over:
             if self.stored(key) in (VOID, NONE):

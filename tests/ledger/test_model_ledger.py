@@ -105,6 +105,12 @@ class Ledgers(RuleBasedStateMachine):
             ledger.keep(permit(n).key, owner, reply, proof)
         self.model.close_claim(permit(n).key, owner, "kept", reply, proof is not None)
 
+    @rule(n=PAYMENTS)
+    def refund(self, n: int) -> None:
+        expected = self.model.refund(permit(n).key, self.now)
+        for ledger in self.both:
+            assert ledger.refund(permit(n).key, now=self.now) is expected
+
     @rule(resource=RESOURCES, who=PAYERS, nonce=st.sampled_from(["n1", "n2"]), life=st.sampled_from([0, 1, 1500]))
     def sign_in(self, resource: str, who: Address, nonce: str, life: int) -> None:
         until = Millis(self.now + life)

@@ -482,6 +482,31 @@ async def test_a_paid_stream_that_breaks_off_is_reported_and_can_be_had_again(
 
 
 @in_loop
+async def test_what_is_paid_back_buys_nothing_any_more(ground: Ground, tmp_path: Path, payer: Payer) -> None:
+    app, due, told = Scripted("start", b"one", ValueError("lost it")), list[Any](), list[bool]()
+    stand = Stand(ground, tmp_path, app, settle="before", on_refund_due=due.append)
+    seller = stand.shop.seller
+    async with living(stand.app):
+        headers = stand.pay(payer)
+        with pytest.raises(ValueError, match="lost it"):
+            await visit(stand.app, headers=headers)
+
+        async def pay_back(_send: Any) -> None:
+            told.append(seller.refunding(due[0].key))
+
+        app.script = (pay_back, ValueError("and again"))
+        with pytest.raises(ValueError, match="and again"):
+            await visit(stand.app, headers=headers)
+        assert told == [False], "it was being served that very moment"
+        assert [seller.refunding(due[0].key) for _ in range(2)] == [True, False], "one caller pays back, once"
+        again = await visit(stand.app, headers=headers)
+        assert (again.status, b"payment_refunded" in again.body) == (402, True)
+        assert not seller.refunding("eip3009/unheard/of"), "nor what was never paid"
+    assert app.runs == 2
+    assert [each.claim for each in seller.ledger.entries()] == ["refunded"]
+
+
+@in_loop
 async def test_a_stream_that_our_server_cuts_off_is_reported(ground: Ground, tmp_path: Path, payer: Payer) -> None:
     app, due = Scripted("start", b"one", anyio.Event(), "end"), list[Any]()
     stand = Stand(ground, tmp_path, app, settle="before", on_refund_due=due.append)

@@ -46,6 +46,7 @@ class EntryState(StrEnum):
     CLAIMED = "claimed"  # no settlement journaled
     KEPT = "kept"  # the same, closed with its outcome open
     COMMITTED = "committed"  # the same, closed as paid
+    REFUNDED = "refunded"  # the same, paid back since
     INTENT = "intent"
     SIGNED = "signed"
     SENT = "sent"
@@ -57,8 +58,9 @@ class EntryState(StrEnum):
 class Entry:
     """One payment as people reconcile it.  What only a settlement record knows is None without one.
 
-    ``claim`` is None for a settlement nobody claimed here (a facilitator's).  Settled and ``answered`` false and ``claim``
-    not COMMITTED: the payer paid and was not served.  ``created`` is when it was journaled, else when it was last claimed.
+    ``claim`` is None for a settlement nobody claimed here (a facilitator's). Settled and ``answered`` false and ``claim``
+    neither COMMITTED nor REFUNDED: the payer paid and was not served. ``created`` is when it was journaled, else when it
+    was last claimed.
     """
 
     key: str
@@ -123,6 +125,13 @@ class Ledger(Protocol):
 
         ``grant`` is as for :meth:`commit`.
         A call by anyone but the present owner changes nothing.  On failure: as for :meth:`commit`.
+        """
+
+    def refund(self, key: str, *, now: Millis) -> bool:
+        """Close a claim whose money is to be paid back, with what it granted: from now on the payment buys nothing.
+
+        True once; False when the money has not arrived, is paid back already, or somebody is serving for it this moment, and
+        for a payment nobody claimed here.  On failure: :meth:`entries` says whether the claim is REFUNDED.
         """
 
     def payment_state(self, key: str) -> PaymentState:

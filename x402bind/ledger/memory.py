@@ -253,6 +253,16 @@ class MemoryLedger:
                 if not any(rows.firm(*store.look(paid)) for paid in keys):
                     keys.add(key)
 
+    def refund(self, key: str, *, now: Millis) -> bool:
+        """See :meth:`Ledger.refund`."""
+        with self._store as store:
+            row, record = store.look(key)
+            if row is None or not rule.refundable(row, record, now=now):
+                return False
+            store.write(replace(row, state=ClaimState.REFUNDED), store.at(key))
+            store.ungrant(key)
+            return True
+
     def payment_state(self, key: str) -> PaymentState:
         """See :meth:`Ledger.payment_state`."""
         with self._store as store:

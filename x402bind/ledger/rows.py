@@ -46,7 +46,8 @@ __all__ = [
 
 _TAKES: Final = frozenset({ClaimStatus.TAKEN, ClaimStatus.UNSERVED})
 _OVER: Final = frozenset({ClaimStatus.ANSWERED, ClaimStatus.VOID})
-_RANK: Final = {ClaimState.CLAIMED: 0, ClaimState.KEPT: 1, ClaimState.COMMITTED: 2}
+_CLOSED: Final = frozenset({ClaimState.COMMITTED, ClaimState.REFUNDED})
+_RANK: Final = {ClaimState.CLAIMED: 0, ClaimState.KEPT: 1, ClaimState.COMMITTED: 2, ClaimState.REFUNDED: 3}
 _FAR: Final = 2**62  # what a 64-bit column holds with room to spare; an EIP-2612 deadline may be 2**256-1
 
 
@@ -103,8 +104,8 @@ def releasable(row: ClaimRow | None, owner: str, journaled: bool) -> bool:
 
 
 def owned(row: ClaimRow | None, owner: str) -> bool:
-    """Say whether a commit's grant is remembered: the present owner's only."""
-    return row is not None and row.owner == owner
+    """Say whether a commit's grant is remembered: the present owner's only, and none of what was paid back."""
+    return row is not None and row.owner == owner and row.state is not ClaimState.REFUNDED
 
 
 def firm(row: ClaimRow | None, record: SettlementRecord | None) -> bool:
@@ -219,7 +220,7 @@ def prunable(row: ClaimRow | None, at: Millis, record: SettlementRecord, before:
         return True
     if at >= before:
         return False
-    if row.state is ClaimState.COMMITTED:
+    if row.state in _CLOSED:
         return True
     return decide(row, record, request=row.request, now=before).status in _OVER
 
@@ -230,7 +231,7 @@ def lapsed(row: ClaimRow, at: Millis, before: Millis) -> bool:
     """
     if max(row.until, at) >= before:
         return False
-    if row.state is ClaimState.COMMITTED:
+    if row.state in _CLOSED:
         return True
     return row.state is ClaimState.CLAIMED if row.settled is None else row.reply is not None
 

@@ -12,6 +12,7 @@ their statements in files of their own too.
 from __future__ import annotations
 
 import sqlite3
+from dataclasses import replace
 from typing import Final
 
 from x402core import ledger as rule
@@ -112,6 +113,16 @@ class SqliteLedger:
                 self._rows.change(db, after)
             if grant is not None and rows.owned(row, owner):
                 sqlite_grants.remember_grant(db, self._rows.look, grant, key)
+
+    def refund(self, key: str, *, now: Millis) -> bool:
+        """See :meth:`Ledger.refund`."""
+        with self._file.writing() as db:
+            row = self._rows.claim(db, key)
+            if row is None or not rule.refundable(row, self._rows.record(db, key), now=now):
+                return False
+            self._rows.change(db, replace(row, state=ClaimState.REFUNDED))
+            sqlite_grants.drop_grants(db, key)
+            return True
 
     def payment_state(self, key: str) -> PaymentState:
         """See :meth:`Ledger.payment_state`."""

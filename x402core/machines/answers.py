@@ -26,6 +26,7 @@ from .payments import advertised
 __all__ = [
     "LEASE_MARGIN",
     "PRIVATE",
+    "REFUNDED",
     "SERVED",
     "Spoken",
     "attested",
@@ -50,6 +51,8 @@ PRIVATE: Final[Headers] = (("Cache-Control", "private"), http.VARY)
 """Added to whatever was paid for: a shared cache must not give it away (threat T21)."""
 SERVED: Final = Refusal(Reason.PAYMENT_SERVED, "This payment was served. Its answer, a stream or a long one, was not kept.")
 """Why a payment that has bought its answer buys no second one."""
+REFUNDED: Final = Refusal(Reason.PAYMENT_REFUNDED, "This payment was paid back.")
+"""Why a payment buys nothing any more."""
 _LATER: Final[Headers] = (("Retry-After", "1"),)
 
 

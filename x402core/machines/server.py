@@ -499,6 +499,7 @@ _CLAIMS: Mapping[ClaimStatus, Callable[[Claim], tuple[ServerInput, object]]] = {
     ClaimStatus.CONFLICT: lambda claim: (I.CONFLICT, claim),
     ClaimStatus.VOID: lambda _claim: (I.VOID, Refusal(Reason.INVALID_TRANSACTION_STATE, "this payment ended without money")),
     ClaimStatus.SERVED: lambda _claim: (I.SPENT, answers.SERVED),
+    ClaimStatus.REFUNDED: lambda _claim: (I.SPENT, answers.REFUNDED),
     ClaimStatus.SPENT: lambda _claim: (I.SPENT, Refusal(Reason.PAYMENT_SPENT)),
 }
 

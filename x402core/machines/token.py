@@ -325,6 +325,8 @@ def _classify(claim: Claim) -> tuple[TokenInput, object]:
             return I.VOID, Refusal(Reason.INVALID_TRANSACTION_STATE, "this payment ended without money")
         case ClaimStatus.SERVED:
             return I.SPENT, answers.SERVED
+        case ClaimStatus.REFUNDED:
+            return I.SPENT, answers.REFUNDED
         case ClaimStatus.SPENT:
             return I.SPENT, Refusal(Reason.PAYMENT_SPENT)
         case ClaimStatus.UNSERVED:
