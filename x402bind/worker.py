@@ -53,15 +53,16 @@ def now_millis() -> Millis:
 
 
 class _Job:
-    """One settlement at work.  ``news`` is set when there is something to tell whoever waits."""
+    """One settlement at work.  ``news`` is set when there is something to tell whoever waits; ``leased`` is since when."""
 
-    __slots__ = ("machine", "news", "offer", "outcome")
+    __slots__ = ("leased", "machine", "news", "offer", "outcome")
 
     def __init__(self, machine: SettlingMachine, offer: Offer) -> None:
         self.machine = machine
         self.offer = offer
         self.news = anyio.Event()
         self.outcome: Settlement | None = None
+        self.leased: Millis | None = None
 
 
 class _Lost(BaseException):
@@ -287,7 +288,7 @@ class Worker(ABC):
         listed.  Where the ledger cannot even give a lease nothing was begun, and a payment is given back.
         """
         try:
-            await self._renew(key)
+            await self._renew(key, job)
         except Exception:
             if begun is not None:
                 permit = begun.proof.permit
@@ -313,7 +314,7 @@ class Worker(ABC):
             if job.machine.failed is not None:  # bad news need not wait for patience to end
                 job.news.set()
             await anyio.sleep(max(0, command.at - self.clock()) / 1000)
-            return await self._renew(key)
+            return await self._renew(key, job)
         try:
             if isinstance(command, HttpCall | FirstOf):
                 return await self._in_turn(command)
@@ -334,10 +335,14 @@ class Worker(ABC):
         finally:
             self._busy.release_on_behalf_of(who)
 
-    async def _renew(self, key: str) -> None:
+    async def _renew(self, key: str, job: _Job) -> None:
+        """Renew the lease, unless most of it is left: then it is ours still."""
         now = self.clock()
+        if job.leased is not None and 0 <= now - job.leased < self.lease // 4:  # a clock may be set back
+            return
         if not await self._call(self._take_lease, key, Millis(now + self.lease), now):
             raise _Lost
+        job.leased = now
 
     def _take_lease(self, key: str, until: Millis, now: Millis) -> bool:
         return self.ledger.lease(key, self._worker, until, now=now)
