@@ -33,9 +33,8 @@ def application(mode, shallow):
     async def asked(request: Request):
         return bench.ask(request.query_params)
 
-    if mode == "bare":
-        return app
-    app.middleware("http")(middleware(bench.chain, mode, shallow))  # built once: its docstring builds it for every request
+    if mode != "bare":
+        app.middleware("http")(middleware(bench.chain, mode, shallow))  # built once: its docstring builds it for every request
 
     @app.get("/paid")
     async def paid() -> dict[str, str]:

@@ -49,7 +49,13 @@ OTHERS = {
     "official direct": "official as installed, signer stubbed",
     "official fast direct": "official + coincurve, signer stubbed",
 }
-NAMES = {"bare paid": "the same route, bare", "official": "official as installed", "least": "least_app.py", **OTHERS}
+NAMES = {
+    "bare paid": "the same route, bare",
+    "official bare paid": "the same route, official bare",
+    "official": "official as installed",
+    "least": "least_app.py",
+    **OTHERS,
+}
 SAME = ("uvicorn", "fastapi", "starlette", "pydantic", "anyio", *BORROWED)
 FEW = 300  # payments of a warm-up, and the fewest that are signed for a round
 
@@ -309,6 +315,7 @@ def _in_turns(course: Course, servers: dict[str, Server]) -> dict[str, Any]:
         "bare": lambda: short.free(servers["bare"]),
         "bare paid": lambda: short.unpaid(servers["bare"], 200),
         "official bare": lambda: short.free(servers["official bare"]),
+        "official bare paid": lambda: short.unpaid(servers["official bare"], 200),
         **{f"free {name}": lambda name=name: short.free(servers[name]) for name in ("memory", "official")},
         **{f"unpaid {name}": lambda name=name: short.unpaid(servers[name]) for name in ("memory", "official")},
     }
@@ -356,8 +363,8 @@ def _summed(rounds: list[dict[str, Any]], options: argparse.Namespace) -> Result
         rate("official, unpriced route", "free official", "official bare"),
         rate("bare, the route that we price", "bare paid", "bare"),
         rate("ours, unpaid: 402", "unpaid memory", "bare paid", ">= 1.0"),
-        rate("    the same", "unpaid memory", "bare"),
-        rate("official, unpaid: 402", "unpaid official", "official bare"),
+        rate("    the same", "unpaid memory", "bare", ">= 1.0"),
+        rate("official, unpaid: 402", "unpaid official", "official bare paid"),
     ]
     for count, kind in ((few, "paid"), (many, "paid many")):
         rows.append(rate(f"official as installed, paid, {count} connections", f"{kind} official"))

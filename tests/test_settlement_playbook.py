@@ -366,6 +366,13 @@ def test_fees_above_the_sellers_own_limit_are_waited_out(play: Play) -> None:
 
 
 @transcript
+def test_numbers_that_come_when_the_permit_has_ended_are_given_back(play: Play) -> None:
+    """A node may be long in answering; a transaction with a permit that is over would cost gas for nothing."""
+    book = stored(play).at(after_end(P)).answer(LANE).expect(ReturnTxNumbers).woken().expect(ReadChain)
+    book.answer(unused(book)).expect(ReturnTxNumbers).expect(PersistOutcome).end(Report, state=S.NOT_SENT)
+
+
+@transcript
 def test_expired_by_our_clock_only(play: Play) -> None:
     book = looking(play, fee_most=LANE.max_fee).at(after_end(P)).answer(absent).expect(Rebroadcast).expect(WakeAt)
     book.finish()

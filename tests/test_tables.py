@@ -179,7 +179,7 @@ SETTLEMENT_SPEC = spec_of(
     accepts={
         c.PersistIntent: frozenset({SI.STORED, SI.FRESH, SI.JOURNALED, SI.ENDED_PAID, SI.ENDED_UNPAID, SI.ANOTHERS, SI.FAILED}),
         c.WakeAt: frozenset({SI.TICK}),
-        c.AllocateTxNumbers: frozenset({SI.NUMBERED, SI.FEES_TOO_HIGH, SI.FAILED}),
+        c.AllocateTxNumbers: frozenset({SI.NUMBERED, SI.UNUSABLE, SI.FAILED}),
         c.SignTransactions: frozenset({SI.SIGNED, SI.FAILED}),
         c.PersistSignedTx: frozenset({SI.STORED, SI.FAILED}),
         c.Broadcast: frozenset({SI.ACCEPTED, SI.UNCLEAR, SI.NUMBER_TAKEN, SI.REJECTED}),
@@ -383,7 +383,7 @@ def mutants(spec: Spec) -> Iterator[Mutant]:
 
 SURVIVORS: dict[str, dict[str, str]] = {name: {} for name in SPECS}
 SURVIVORS["SettlementMachine"] = {
-    "NUMBERING, FEES_TOO_HIGH: no ReturnTxNumbers": "held numbers come back at the next allocation; only other payments wait",
+    "NUMBERING, UNUSABLE: no ReturnTxNumbers": "held numbers come back at the next allocation; only other payments wait",
 }
 """Mutants no rule of the tables catches, each with the reason why that is no gap, or what catches it instead."""
 

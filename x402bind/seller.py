@@ -43,6 +43,7 @@ from .chain.transports import AsyncHttp
 from .drive import AsyncPerform, adispatch, arun
 from .ledger import open_ledger
 from .ledger.contract import Ledger, LedgerUnavailable
+from .ledger.threads import called
 from .pricing import PaymentOption, Prices, each
 from .remote_settler import RemoteSettler
 from .settler import Settler
@@ -370,9 +371,7 @@ class Seller:
 
     async def on_ledger(self, command: Command[Any], held: Callable[[], Any]) -> Any:
         """Perform a ledger command, in a thread where the ledger blocks."""
-        if not self.ledger.blocking:
-            return self.performer.perform(command, held)
-        return await anyio.to_thread.run_sync(self.performer.perform, command, held)
+        return await called(self.ledger, self.performer.perform, command, held)
 
     async def hold_claim(self, key: str, owner: str) -> None:
         """Extend a claim's lease for as long as this runs: beside a handler, so that a slow one is not run a second time."""
@@ -380,10 +379,7 @@ class Seller:
             await anyio.sleep(LEASE_MARGIN / 3000)
             until = Millis(self.clock() + LEASE_MARGIN)
             try:
-                if self.ledger.blocking:
-                    await anyio.to_thread.run_sync(self.ledger.extend, key, owner, until)
-                else:
-                    self.ledger.extend(key, owner, until)
+                await called(self.ledger, self.ledger.extend, key, owner, until)
             except LedgerUnavailable as error:  # the lease is long: there is time to try again
                 _log.warning("a claim's lease could not be extended: %s", error)
 

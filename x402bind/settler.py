@@ -70,7 +70,7 @@ class Settler(Worker):
             Broadcast: self._broadcast,
         }
         self._views: dict[Network, tuple[Millis, AccountView]] = {}
-        self._foreign: set[str] = set()
+        self._foreign: set[Address] = set()
         super().__init__(ledger, clock=clock, patience=patience, poll=poll, most=most, lease=lease)
 
     def machine(self) -> SettlementMachine:
@@ -84,9 +84,12 @@ class Settler(Worker):
         bound = permit.spender if isinstance(permit, Eip2612Permit) else None
         bound = permit.facilitator if isinstance(permit, Permit2Permit) else bound
         ours = begun == address and bound in (None, address)
-        if not ours and record.key not in self._foreign:
-            self._foreign.add(record.key)
-            _log.error("%s is another account's to settle; run a settler with its key", record.key)
+        other = begun if begun != address else bound
+        if not ours and other is not None and other not in self._foreign:
+            self._foreign.add(other)
+            _log.error(
+                "the ledger has payments, such as %s, that %s is to settle; run a settler with its key", record.key, other
+            )
         return ours
 
     def translated(self, driven: Steps) -> Steps:

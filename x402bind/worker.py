@@ -33,6 +33,8 @@ from x402core.values import Millis
 from .drive import adispatch, arun
 from .leaves import FirstOf, HttpCall
 from .ledger.contract import Ledger
+from .ledger.rows import is_final
+from .ledger.threads import called
 from .translate.ledger import LEDGER_COMMANDS, LedgerPerformer
 
 __all__ = ["RETENTION", "SettlingMachine", "Worker", "now_millis"]
@@ -277,9 +279,15 @@ class Worker(ABC):
         except Exception:  # noqa: BLE001 - one settlement's trouble must not stop the others; its record stays open
             _log.exception("settling %s broke off", key)
         finally:
-            self._jobs.pop(key, None)
-            job.news.set()
-            await self._unlease(key)
+            over = is_final(job.outcome)
+            try:
+                if not over:  # the next job for it has the same lease: it must not begin before ours is given up
+                    await self._unlease(key)
+            finally:
+                self._jobs.pop(key, None)
+                job.news.set()
+            if over:
+                await self._unlease(key)
 
     async def _begin(self, key: str, job: _Job, begun: Settle | None) -> Settle | Resume:
         """Take the lease and say what to begin with.
@@ -352,6 +360,4 @@ class Worker(ABC):
 
     async def _call(self, function: Callable[..., Any], *args: Any) -> Any:
         """Call the ledger: in a thread when it blocks."""
-        if not self.ledger.blocking:
-            return function(*args)
-        return await anyio.to_thread.run_sync(function, *args)
+        return await called(self.ledger, function, *args)

@@ -110,6 +110,14 @@ def test_every_spelling_and_method_is_priced(priced: Shop, method: str) -> None:
         assert (target, status, priced.api.runs) == (target, b"402", 0)
 
 
+def test_strangers_do_not_choose_how_much_is_remembered(ground: Ground, tmp_path: Path) -> None:
+    door = Shop(ground, tmp_path).app
+    for number in range(5000):
+        assert door.paths.find(f"/{number}" + (number % 2) * 1000 * "😀") is None
+        assert door.paths.find(500 * "/./" + "paid") is not None, "a long spelling is priced too"
+    assert sum(len(path) for path, _ in door.paths._found) < 2**20
+
+
 @pytest.fixture(scope="module")
 def priced(ground: Ground, tmp_path_factory: pytest.TempPathFactory) -> Any:
     with Shop(ground, tmp_path_factory.mktemp("priced")) as shop:

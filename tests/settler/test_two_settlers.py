@@ -186,6 +186,37 @@ def test_who_loses_the_lease_stops_and_the_other_finishes(bench: Bench) -> None:
     assert bench.ground.sent_by() == 1
 
 
+def test_a_job_that_broke_off_takes_no_lease_from_the_next(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both have the process's name on it: while the first gives its lease up, the second must not have begun."""
+
+    async def go() -> None:
+        proof = bench.proof()
+        key, going = proof.permit.key, threading.Event()
+        async with bench.settling(poll=60) as settler:
+            ledger, jobs = settler.ledger, list[bool]()
+            plain = type(ledger).unlease
+
+            def unlease(self: Any, key: str, worker: str) -> None:
+                jobs.append(key in settler._jobs)
+                plain(self, key, worker)
+                going.set()
+
+            def breaks(*_: Any) -> Any:
+                raise RuntimeError("broke off")
+
+            monkeypatch.setattr(type(ledger), "unlease", unlease)
+            with monkeypatch.context() as patch:
+                patch.setattr(type(settler), "translated", breaks)
+                assert isinstance(await settler.settle(SettlePayment(proof)), Pending)
+            await came(going.is_set)
+            assert jobs == [True], "it was its own still when the lease was given up"
+            assert isinstance(await settler.settle(SettlePayment(proof)), Settled)
+            assert key not in settler._jobs
+
+    anyio.run(go)
+    bench.earned(1)
+
+
 def test_a_settlement_that_only_waits_keeps_no_other_from_its_turn(bench: Bench) -> None:
     async def go() -> None:
         poor = bench.ground.payer()

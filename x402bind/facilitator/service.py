@@ -18,6 +18,7 @@ from x402bind.chain.transports import AsyncHttp
 from x402bind.drive import adispatch, arun
 from x402bind.ledger import open_ledger
 from x402bind.ledger.contract import Ledger
+from x402bind.ledger.threads import called
 from x402bind.settler import Settler, now_millis
 from x402bind.translate.chain import chain_table, prove_chain
 from x402bind.translate.ledger import LEDGER_COMMANDS, LedgerPerformer
@@ -166,9 +167,7 @@ class Facilitator:
 
     async def on_ledger(self, function: Callable[..., Any], *args: Any) -> Any:
         """Call the ledger: in a thread where it blocks."""
-        if not self.ledger.blocking:
-            return function(*args)
-        return await anyio.to_thread.run_sync(function, *args)
+        return await called(self.ledger, function, *args)
 
     async def _on_ledger(self, command: Command[Any]) -> Any:
         return await self.on_ledger(self._ledger.perform, command)

@@ -33,21 +33,40 @@ def incoming(environ: WSGIEnvironment, path: str) -> Incoming:
 def read_body(environ: WSGIEnvironment, most: int) -> bytes:
     """Read a request's body whole, at most ``most`` bytes, and have it read again from the beginning.
 
-    Raises: BodyRefused when it is longer, or ends too early.
+    Raises: BodyRefused when it is longer, or ends too early; it can be read from the beginning then too.
     """
     said = environ.get("CONTENT_LENGTH") or ""
     size = number_said(said) or 0
     unsaid = not said and environ.get("wsgi.input_terminated", False)
     if size > most:
         raise BodyRefused(http.too_large(most))
-    body = bounded(_read(environ["wsgi.input"], most + 1 if unsaid else size), most)
+    source = environ["wsgi.input"]
+    body = _read(source, most + 1 if unsaid else size)
+    environ["wsgi.input"] = io.BytesIO(body)
+    if len(body) > most:
+        environ["wsgi.input"] = io.BufferedReader(_Joined(body, source))
+        raise BodyRefused(http.too_large(most))
     if len(body) < size:
         raise BodyRefused(problem(400, "The body ended too early.", reason=Reason.INVALID_PAYLOAD, source="body"))
-    environ["wsgi.input"] = io.BytesIO(body)
     if unsaid:
         environ["CONTENT_LENGTH"] = str(len(body))
         environ.pop("HTTP_TRANSFER_ENCODING", None)
     return body
+
+
+class _Joined(io.RawIOBase):
+    """What was read of a body, and the rest of it after that."""
+
+    def __init__(self, first: bytes, rest: Any) -> None:
+        self._first, self._rest = io.BytesIO(first), rest
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        part = self._first.read(len(buffer)) or self._rest.read(len(buffer))
+        buffer[: len(part)] = part
+        return len(part)
 
 
 def _read(stream: Any, size: int) -> bytes:

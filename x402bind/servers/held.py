@@ -7,6 +7,7 @@ stopped at its first piece and let go from there once the exchange responds.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable, MutableMapping
 from functools import lru_cache
 from typing import Any, Final, TypeAlias
@@ -124,6 +125,10 @@ class HeldApp:
             await self._app(self._scope, self._receive, self._take)
         except Exception as error:  # noqa: BLE001 - the edge raises it again when the exchange is over
             self.error = error
+        except anyio.get_cancelled_exc_class() as stray:
+            if anyio.current_effective_deadline() == -math.inf:
+                raise  # we are cancelled; else it is of something that the application has awaited: its own trouble
+            self.error = RuntimeError(f"the application ended with {stray!r}")
         finally:
             self.changed.set()
             self.sent.set()

@@ -22,6 +22,7 @@ from .routes import sync_price
 __all__ = ["PricedPaths", "folded"]
 
 _MOST: Final = 4096  # paths whose answer is remembered: a free one then passes at the cost of one look-up
+_LONGEST: Final = 256  # characters of a path that is remembered: strangers choose them
 _PATTERN: Final = re.compile(r"[?#{}<>*]")
 _ODD: Final = re.compile(r"\\|//|/\.\.?(?:/|$)|;|\.(?:/|$)")
 _EDGES: Final = "/ " + "".join(map(chr, [*range(0x20), 0x7F, 0x85, 0x2028, 0x2029]))
@@ -90,9 +91,11 @@ class PricedPaths:
             return self._found[path, root]
         except KeyError:
             pass
-        if len(self._found) >= _MOST:
-            self._found.clear()
-        shelf = self._found[path, root] = self._find((path, path.removeprefix(root)) if root else (path,))
+        shelf = self._find((path, path.removeprefix(root)) if root else (path,))
+        if len(path) <= _LONGEST:
+            if len(self._found) >= _MOST:
+                self._found.clear()
+            self._found[path, root] = shelf
         return shelf
 
     def _find(self, spellings: tuple[str, ...]) -> Shelf | None:

@@ -34,7 +34,7 @@ from .held import App, HeldApp, Message, Receive, Scope, Send, send_reply
 if TYPE_CHECKING:
     from x402bind.paywall import Paywall
 
-__all__ = ["Counter", "Sale"]
+__all__ = ["Counter", "Sale", "failed"]
 
 _log: Final = logging.getLogger("x402bind.asgi")
 
@@ -100,7 +100,7 @@ class Sale:
         self.inside, self.request_of = inside, request_of
         self.handler: HeldApp | None = None
         self.shelf: Shelf | None = None
-        self.reference: str | None = None
+        self.reference = ""
         self.gone = False
         self.attended = False  # once somebody stands by while the handler runs
         self.left: anyio.Event | None = None  # made when somebody waits for it
@@ -115,7 +115,8 @@ class Sale:
             if self.body is None:
                 return
         self.shelf = shelf
-        self.reference = shelf.listing.named(self._request()) if paying else None  # before the money moves: it may raise
+        if http.carries_anything(headers):
+            self.reference = shelf.listing.named(self._request())  # before the money moves: it may raise
         prices = shelf.compute(self._request()) if shelf.computed else None
         terms = shelf.terms(path, await prices if prices is not None and inspect.isawaitable(prices) else prices)
         digest = hashlib.sha256(self.body).digest() if paying and self.body is not None else b""
@@ -142,12 +143,20 @@ class Sale:
         return self.request_of(self.scope, self.receive if self.body is None else self._replayed())
 
     async def _drive(self, machine: Machine[Any, Any], event: RequestHead | TokenRequest, terms: Terms) -> None:
+        stayed, raised = False, list[Exception]()
         try:
             async with AsyncExitStack() as stack:  # a task group is opened with the handler, if one is run
                 self._stack = stack
-                stayed = await self._exchange(machine, event, terms)
+                try:
+                    stayed = await self._exchange(machine, event, terms)
+                except Exception as error:  # noqa: BLE001 - raised again outside: a task group would wrap it
+                    raised.append(error)
+                    if self.handler is not None:
+                        self._tasks.cancel_scope.cancel()
         finally:
             handler, self.handler = self.handler, None  # which knows us: a circle would outlive the request
+        if raised:
+            raise raised.pop()
         if stayed and handler is not None and handler.error is not None:
             raise handler.error  # for the framework, or the server's log, as if we were not here
 
@@ -156,7 +165,9 @@ class Sale:
         seller = self.counter.seller
         try:
             final = await arun(seller.driven(machine, event), lambda command: self._perform(command, terms))
-        except _ClientGone:
+        except _ClientGone as gone:
+            for note in getattr(gone, "__notes__", ()):
+                _log.warning("%s", note)
             self._tasks.cancel_scope.cancel()
             return False
         if isinstance(final, Respond):  # else a stream was the answer
@@ -192,17 +203,21 @@ class Sale:
         if isinstance(command, StreamResponse):
             return await self._stream(self.counter.seller.attester.attest(terms, command))
         performer = self.counter.table.get(kind)
-        if performer is None:
-            return await self.counter.seller.on_ledger(command, self.handler.reply if self.handler else _nothing)
-        answer = performer(command)
-        return await answer if hasattr(type(answer), "__await__") else answer
+        try:
+            if performer is None:
+                return await self.counter.seller.on_ledger(command, self.handler.reply if self.handler else _nothing)
+            answer = performer(command)
+            return await answer if hasattr(type(answer), "__await__") else answer
+        except Exception as error:
+            failed(command, error)
+            raise
 
     async def _invoke(self, command: InvokeHandler) -> HandlerHead:
         """Run the application until its response can be judged: whole if it is to be held, begun if not."""
         payer: Payer | None = command.payer
         if payer is not None and self.shelf is not None:
             listing = self.shelf.listing
-            payer = Paid.by(payer, listing, listing.named(self._request()) if self.reference is None else self.reference)
+            payer = Paid.by(payer, listing, self.reference)
         self.scope["x402"] = payer
         if extensions := self.scope.get("extensions"):  # no other way to send a response than the two messages held here
             self.scope["extensions"] = {k: v for k, v in extensions.items() if not k.startswith("http.response.")}
@@ -210,9 +225,15 @@ class Sale:
         handler = HeldApp(self.app, self.scope, receive, self.send, hold=command.hold, most=self.counter.hold_most)
         self.handler = handler
         self._tasks = await self._stack.enter_async_context(anyio.create_task_group())
+        if command.owner and not command.hold and self.body is not None:  # it may stream, and a stream is given but once:
+            self._stand_by(handler, payer, command.owner)
+            for _ in range(_TURNS):
+                await anyio.lowlevel.checkpoint()
+            if self.gone:  # not to a payer who left while the money moved
+                raise _ClientGone
         self._tasks.start_soon(handler.run)
         await anyio.lowlevel.checkpoint()  # many a handler is over by then
-        if not handler.over.up:
+        if not (handler.over.up or self.attended):
             self._stand_by(handler, payer, command.owner)
         await handler.changed.wait()
         if self.gone and not handler.ready:
@@ -241,8 +262,8 @@ class Sale:
 
     async def _watch(self, handler: HeldApp) -> None:
         """Notice the payer hanging up while the handler runs or streams; its request's body was read, so nothing else comes."""
-        while (await self.receive())["type"] != "http.disconnect":
-            pass
+        while (await self.receive())["type"] != "http.disconnect":  # noqa: ASYNC110 - nothing else is an event here
+            await anyio.sleep(_GLANCE)  # a middleware that has read the body may give it again and again
         self.gone = True
         if self.left is not None:
             self.left.set()
@@ -278,6 +299,14 @@ class Sale:
                 return bytes(body)
 
 
+def failed(command: Command[Any], error: Exception) -> None:
+    """Log what could not be done; what that means for the exchange, its machine knows."""
+    whole = error if isinstance(command, ReportRefundDue) else None  # the seller's own function
+    _log.warning("%s failed: %s: %s", type(command).__name__, type(error).__name__, error, exc_info=whole)
+
+
+_GLANCE: Final = 1.0  # seconds
+_TURNS: Final = 4  # of the event loop, in which news passes through what is around us
 _CLOSED: Final = problem(
     503,
     "Nothing can be paid for here just now. Try again later, with the same payment if you have signed one.",

@@ -34,7 +34,7 @@ from x402core.wire.overrides import SETTLEMENT_OVERRIDES
 
 from .background import Background
 from .flow import AsyncFlow, Flow
-from .sale import Counter
+from .sale import Counter, failed
 
 __all__ = [
     "BodyRefused",
@@ -130,7 +130,7 @@ class SyncSale(Generic[R]):
         self._leaf = adispatch(counter.table)
         self._asked = Asked(incoming.method, incoming.path, incoming.query, incoming.headers)
         self._shelf: Shelf | None = None
-        self._reference: str | None = None
+        self._reference = ""
         self._served: Served[R] | None = None
         self._error: Exception | None = None
         self._holding: Future[None] | None = None
@@ -147,7 +147,8 @@ class SyncSale(Generic[R]):
             return self._write(refused.reply)
         self._asked = Asked(asked.method, asked.path, asked.query, asked.headers, body)
         self._shelf = shelf
-        self._reference = shelf.listing.named(self._request) if paying else None  # before the money moves: it may raise
+        if http.carries_anything(asked.headers):
+            self._reference = shelf.listing.named(self._request)  # before the money moves: it may raise
         terms = shelf.terms(asked.path, self._computed(shelf))
         head = RequestHead(asked.method, asked.target, asked.headers, hashlib.sha256(body).digest() if paying else b"")
         return self._drive(self.counter.seller.server_exchange(terms), head, terms)
@@ -224,8 +225,8 @@ class SyncSale(Generic[R]):
             return served.release(command.add_headers)
         flow.over = over
         self._hold_no_more()
-        self._holding = self.background.begin(self._look_after, weakref.ref(flow), over)
         try:
+            self._holding = self.background.begin(self._look_after, weakref.ref(flow), over)
             return served.release(command.add_headers)
         except BaseException as error:
             over(error if isinstance(error, Exception) else RuntimeError("cut off"))
@@ -250,9 +251,13 @@ class SyncSale(Generic[R]):
     def _perform(self, command: Command[Any]) -> Any:
         if isinstance(command, InvokeHandler):
             return self._invoke(command)
-        if type(command) in self.counter.table or type(command) not in LEDGER_COMMANDS:  # an intent is also news to the settler
-            return self.background.call(self._leaf, command)
-        return self.counter.seller.performer.perform(command, self._held)  # in this thread: it may wait
+        try:
+            if type(command) in self.counter.table or type(command) not in LEDGER_COMMANDS:  # an intent is news to the settler
+                return self.background.call(self._leaf, command)
+            return self.counter.seller.performer.perform(command, self._held)  # in this thread: it may wait
+        except Exception as error:
+            failed(command, error)
+            raise
 
     def _held(self) -> Reply | None:
         return None if self._served is None else self._served.reply()
@@ -265,7 +270,7 @@ class SyncSale(Generic[R]):
         try:
             if payer is not None and self._shelf is not None:
                 listing = self._shelf.listing
-                payer = Paid.by(payer, listing, listing.named(self._request) if self._reference is None else self._reference)
+                payer = Paid.by(payer, listing, self._reference)
             self._served = self._serve(payer, command.hold)
         except Exception as error:
             self._error = error

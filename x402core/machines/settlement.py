@@ -117,7 +117,7 @@ class SettlementInput(Input):
     STORED = auto()
     ANOTHERS = auto()
     NUMBERED = auto()
-    FEES_TOO_HIGH = auto()
+    UNUSABLE = auto()
     SIGNED = auto()
     ACCEPTED = auto()
     UNCLEAR = auto()
@@ -171,7 +171,7 @@ class SettlementMachine(Machine[SettlementState, SettlementInput]):
         Row(S.RECORDING, I.ANOTHERS, S.NOT_SENT, "do_report_anothers", (Report,)),
         Row(S.RECORDING, I.FAILED, S.NOT_SENT, "do_report_unrecorded", (Report,)),
         Row(S.NUMBERING, I.NUMBERED, S.SIGNING, "do_sign", (SignTransactions,)),
-        Row(S.NUMBERING, I.FEES_TOO_HIGH, S.RESTING, "do_return_rest", (ReturnTxNumbers, WakeAt)),
+        Row(S.NUMBERING, I.UNUSABLE, S.RESTING, "do_return_rest", (ReturnTxNumbers, WakeAt)),
         Row(S.NUMBERING, I.FAILED, S.RESTING, "do_rest", (WakeAt,)),
         Row(S.SIGNING, I.SIGNED, S.JOURNALING, "do_journal", (PersistSignedTx,)),
         Row(S.SIGNING, I.FAILED, S.RESTING, "do_return_rest", (ReturnTxNumbers, WakeAt)),
@@ -284,9 +284,10 @@ class SettlementMachine(Machine[SettlementState, SettlementInput]):
             return I.ANOTHERS, None
         return _stored(stored), stored
 
-    def on_numbered(self, lane: Lane, _now: Millis) -> tuple[SettlementInput, object]:
-        """Numbers and fees are in hand; fees above the policy's are waited out."""
-        return (I.FEES_TOO_HIGH if lane.max_fee > self.policy.fee_most else I.NUMBERED), lane
+    def on_numbered(self, lane: Lane, now: Millis) -> tuple[SettlementInput, object]:
+        """Numbers and fees are in hand: too late, where the permit has ended since; fees above the policy's are waited out."""
+        late = self._expired(seconds(now))
+        return (I.UNUSABLE if late or lane.max_fee > self.policy.fee_most else I.NUMBERED), lane
 
     def on_signed(self, signatures: tuple[bytes, ...], _now: Millis) -> tuple[SettlementInput, object]:
         """The account has signed; what is no signature counts as a failure to sign."""

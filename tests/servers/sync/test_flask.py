@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -388,6 +389,16 @@ def test_a_body_that_was_begun_before_is_bound_all_the_same(open_shop: Any, paye
     headers = shop.header(payer)
     assert shop.get(method="POST", headers=headers, data=b"x").json["body"] == "x"
     assert shop.get(method="POST", headers=headers, data=b"y").status_code == 402
+
+
+@pytest.mark.parametrize("size", [0, 99, 100, 101, 100_000])
+@pytest.mark.parametrize("said", [True, False], ids=["length", "chunked"])
+def test_a_payment_where_nothing_is_sold_takes_nothing_of_the_body(open_shop: Any, size: int, said: bool) -> None:
+    shop = open_shop(edge={"body_most": 100})
+    shop.app.post("/free")(lambda: str(sum(1 for _ in iter(lambda: flask.request.stream.read(1), b""))))
+    chunked = {"wsgi.input_terminated": True, "HTTP_TRANSFER_ENCODING": "chunked", "wsgi.input": io.BytesIO(size * b"x")}
+    how = {"data": size * b"x"} if said else {"environ_overrides": chunked}
+    assert shop.get("/free", method="POST", headers={"X-PAYMENT": "e30="}, **how).text == str(size)
 
 
 @pytest.mark.parametrize("value", ["", "a", "a.b.c", 5000 * "a", "e30=", "eyJ4NDAyVmVyc2lvbiI6OTl9"])
