@@ -259,6 +259,7 @@ async def test_it_does_not_start_on_another_chain(ground: Ground, tmp_path: Path
             (said,) = life.said
     assert said["type"] == "lifespan.startup.failed"
     assert "the node serves chain 1" in said["message"]
+    assert str(life.refusal) == said["message"]
 
 
 @in_loop

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,10 @@ import anyio
 import httpx
 import pytest
 from fastapi import FastAPI, WebSocket
+from fastapi.testclient import TestClient
 
 from tests.shop import RELAYER_KEY, Ground, Shop
+from x402bind.chain.devnet import Devnet
 from x402bind.pricing import Paid
 from x402bind.seller import Seller
 from x402bind.servers import starlette as plain
@@ -143,3 +146,22 @@ def test_a_priced_function_called_as_one_says_so(ground: Ground) -> None:
     with pytest.raises(NotSold):
         priced()
     assert priced.__wrapped__() == 1  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("wrong", ["chain", "price"])
+@pytest.mark.parametrize("lifespan", [True, False], ids=["with a lifespan", "without"])
+def test_a_test_client_is_told_when_it_enters(ground: Ground, tmp_path: Path, wrong: str, lifespan: bool) -> None:
+    """It hung when it left, or said so only then."""
+
+    @asynccontextmanager
+    async def life(_app: Any) -> AsyncIterator[None]:
+        yield
+
+    with Devnet(chain_id=1) as other:
+        app = FastAPI(lifespan=life if lifespan else None)
+        shop = Shop(ground, tmp_path, rpc=other.url if wrong == "chain" else ground.url)
+        payments = Payments(app, shop.seller)
+        if wrong == "price":
+            payments.required("$0.01")(lambda: None)
+        with pytest.raises(LocalProtocolError, match="chain 1" if wrong == "chain" else "is on no route"), TestClient(app):
+            raise AssertionError("it entered")

@@ -9,6 +9,7 @@ from typing import Any
 import anyio
 
 from x402bind.servers.held import App, Message
+from x402core.errors import LocalProtocolError
 
 
 class Visit:
@@ -87,6 +88,7 @@ class Life:
 
     def __init__(self) -> None:
         self.said: list[Message] = []
+        self.refusal: LocalProtocolError | None = None
         self.up = anyio.Event()
         self.down = anyio.Event()
 
@@ -115,6 +117,9 @@ async def living(app: App) -> AsyncIterator[Life]:
     async def run() -> None:
         try:
             await app({"type": "lifespan", "asgi": {"version": "3.0"}}, receive, send)
+        except LocalProtocolError as error:  # which servers make nothing more of, as they were told
+            assert life.types == ["startup.failed"]
+            life.refusal = error
         finally:
             life.up.set()
 

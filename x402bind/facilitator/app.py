@@ -158,9 +158,10 @@ class FacilitatorApp:
                 await send({"type": "lifespan.startup.complete"})
                 await receive()
         except LocalProtocolError as error:
-            return await send({"type": "lifespan.startup.failed", "message": str(error)})
+            await send({"type": "lifespan.startup.failed", "message": str(error)})
+            raise  # as nothing goes on: a test client shows it to whoever enters it
         await send({"type": "lifespan.shutdown.complete"})
-        return None
+        return
 
 
 _ROUTES: Final[dict[str, dict[str, Answer]]] = {

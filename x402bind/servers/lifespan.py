@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Final
+from typing import Final, NoReturn
 
 from x402bind.chain.errors import RpcError
 from x402bind.seller import Seller
@@ -31,9 +31,13 @@ async def live(
     prove: bool,
     audit: Callable[[], object] = lambda: None,
 ) -> None:
-    """Run ``app``'s lifespan with the settler inside it; refuse to start over what ``audit``, or the chain, finds wrong."""
+    """Run ``app``'s lifespan with the settler inside it; refuse to start over what ``audit``, or the chain, finds wrong.
+
+    Raises: LocalProtocolError when it refused, once the server was told: a test client shows it to whoever enters it.
+    """
     told: list[str] = []
     last: list[Message] = []
+    refusal: list[str] = []
 
     async def noting_receive() -> Message:
         message = await receive()
@@ -41,13 +45,14 @@ async def live(
         return message
 
     async def noting_send(message: Message) -> None:
+        if refusal:
+            return  # what the application says of our refusal
         told.append(message["type"])
         if message["type"].startswith("lifespan.shutdown."):  # said when the settler has stopped too
             last.append(message)
         elif message["type"] == "lifespan.startup.complete" and (problem := await wrong()) is not None:
-            told[-1] = "lifespan.startup.failed"  # only now has the application added what it adds at start-up
-            await send({"type": "lifespan.startup.failed", "message": problem})
-            raise LocalProtocolError(problem, field="app")
+            refusal.append(problem)  # only now has the application added what it adds at start-up
+            await _refuse(send, problem)
         else:
             await send(message)
 
@@ -58,7 +63,7 @@ async def live(
 
     if prove and (problem := await unproved(seller)) is not None:
         await receive()
-        return await send({"type": "lifespan.startup.failed", "message": problem})
+        await _refuse(send, problem)
     async with seller.running():
         try:
             await app(scope, noting_receive, noting_send)
@@ -69,7 +74,13 @@ async def live(
             await _plain(receive, noting_send, started="lifespan.startup" in told)
     for message in last:
         await send(message)
-    return None
+    return
+
+
+async def _refuse(send: Send, problem: str) -> NoReturn:
+    """Tell the server that the application does not start.  Raises: LocalProtocolError, as it does not go on either."""
+    await send({"type": "lifespan.startup.failed", "message": problem})
+    raise LocalProtocolError(problem)
 
 
 def _wrong(audit: Callable[[], object]) -> str | None:

@@ -16,6 +16,7 @@ from tests.compat.y402.shops import SHOPS
 from tests.shop import FUNDS, PRICE, client
 from x402bind.compat.y402.api.fastapi.middleware import payment_required
 from x402bind.compat.y402.api.fastapi.types.endpoint_settings import X402EndpointSettings
+from x402core.errors import LocalProtocolError
 from x402core.events import Dialect
 
 shops = pytest.mark.parametrize("shop", SHOPS)
@@ -94,7 +95,8 @@ def test_an_installed_gate_does_not_start_with_a_facilitator_that_settles_elsewh
     with Site(FirstVersionOnly(till.url, *ELSEWHERE)) as site:
         till.url = site.origin
         payment_required(**till.arguments()).install(app)
-        anyio.run(app, {"type": "lifespan", "asgi": {"version": "3.0"}, "state": {}}, receive, send)
+        with pytest.raises(LocalProtocolError, match="does not settle on"):
+            anyio.run(app, {"type": "lifespan", "asgi": {"version": "3.0"}, "state": {}}, receive, send)
     (failed,) = said
     assert (failed["type"], failed["message"].count("facilitator_config")) == ("lifespan.startup.failed", 1)
     assert "does not settle on eip155:84532" in failed["message"]

@@ -15,6 +15,7 @@ from tests.compat.y402.ground import Site, Till, header_for
 from tests.shop import PRICE
 from x402bind.compat.y402.api.fastapi.middleware import payment_required
 from x402bind.compat.y402.api.fastapi.types.endpoint_settings import X402EndpointSettings
+from x402core.errors import LocalProtocolError
 
 
 def shop(till: Till, seen: list[Any] | None = None, **settings: Any) -> FastAPI:
@@ -117,6 +118,7 @@ def test_an_installed_gate_keeps_an_application_that_cannot_be_sold_from_startin
     async def send(message: Any) -> None:
         said.append(message)
 
-    anyio.run(app, {"type": "lifespan", "asgi": {"version": "3.0"}, "state": {}}, receive, send)
+    with pytest.raises(LocalProtocolError, match="'missing'"):
+        anyio.run(app, {"type": "lifespan", "asgi": {"version": "3.0"}, "state": {}}, receive, send)
     (failed,) = said
     assert (failed["type"], "'missing'" in failed["message"]) == ("lifespan.startup.failed", True)

@@ -195,7 +195,8 @@ class _Door:
             seller = self.gate.attach(self.outermost)
         except LocalProtocolError as error:
             await receive()
-            return await send({"type": "lifespan.startup.failed", "message": str(error)})
+            await send({"type": "lifespan.startup.failed", "message": str(error)})
+            raise
         gate = self.gate
         return await live(self.app, seller, scope, receive, send, prove=gate.prove, audit=lambda: gate.attach(self.outermost))
 
