@@ -92,6 +92,8 @@ class StubChain:
                 return "0x60806040" if params[0].lower() == "0x" + TOKEN else "0x"
             case "eth_chainId":
                 return hex(CHAIN)
+            case "eth_getBalance":
+                return hex(10**18)
             case "eth_gasPrice" | "eth_maxPriorityFeePerGas":
                 return hex(10**6)
         raise NotImplementedError(method)

@@ -339,6 +339,9 @@ class Seller:
             problems += [f"{network}: {problem}" for problem in told]
         if problems:
             raise LocalProtocolError("; ".join(problems), field="rpc")
+        if isinstance(self.settler, Settler):
+            async with self._asking() as perform:
+                await self.settler.look_for_gas(perform)
 
     @property
     def proved(self) -> bool:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Generator, Mapping
+from contextlib import suppress
 from typing import Any, Final, cast
 
 from x402core.commands import AllocateTxNumbers, Broadcast, Command, Lane, Sent, SignTransactions
@@ -18,11 +19,13 @@ from x402core.machines.machine import Finer, Steps, ask, translate
 from x402core.machines.settlement import SettlementMachine, SettlementPolicy
 from x402core.values import Address, Millis, Network
 
+from .chain.errors import RpcError
 from .chain.nodes import NodesLike, nodes
 from .chain.signers import Signer
 from .chain.transports import AsyncHttp
+from .drive import AsyncPerform, arun
 from .ledger.contract import Ledger
-from .translate.chain import AccountView, chain_table, fees_and_number, retry_reads
+from .translate.chain import AccountView, chain_table, ether, fees_and_number, retry_reads
 from .worker import Worker, now_millis
 
 __all__ = ["Settler", "TakeNumbers", "now_millis"]
@@ -99,6 +102,17 @@ class Settler(Worker):
     def performers(self) -> Mapping[type[Command[Any]], Callable[[Any], Any]]:
         """Return who performs the leaves, beside the ledger."""
         return {**self._http.table, SignTransactions: self.signer.sign, TakeNumbers: self._take_numbers}
+
+    async def look_for_gas(self, perform: AsyncPerform) -> None:
+        """Say of which networks our account has nothing to pay for gas with: what is sold there cannot be settled."""
+        for network, where in self._endpoints.items():
+            with suppress(RpcError):  # it is only a warning
+                if await arun(ether(where, self.signer.address), perform) == 0:
+                    _log.warning(
+                        "%s has no ether on %s: it pays for the gas of settlements, and none can be made",
+                        self.signer.address,
+                        network,
+                    )
 
     def _allocate(self, command: AllocateTxNumbers) -> Generator[Command[Any], Any, Lane]:
         view = yield from self._view(command.network)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -21,6 +22,7 @@ from tests.servers.visitor import Visit, living, visit
 from tests.shop import Ground, Payer, Shop
 from x402bind.ledger.contract import LedgerUnavailable
 from x402bind.servers.fastapi import Payments
+from x402core.evm.secp256k1 import public_address
 from x402core.wire import v2
 
 assert payer
@@ -143,6 +145,20 @@ async def test_a_ledger_that_fails_is_logged(
         monkeypatch.setattr(type(stand.shop.seller.ledger), method, broken)
         assert (await visit(stand.app, headers=headers)).status == status
     assert "LedgerUnavailable: disk I/O error" in caplog.text
+
+
+@in_loop
+async def test_an_account_without_gas_is_named_at_the_start_and_when_its_transaction_is_refused(
+    ground: Ground, tmp_path: Path, payer: Payer, caplog: pytest.LogCaptureFixture
+) -> None:
+    key = secrets.token_bytes(32)
+    stand = Stand(ground, tmp_path, key=key, pay_to=public_address(key), patience=0.5)
+    async with living(stand.app):
+        assert f"{public_address(key)} has no ether on eip155:84532" in caplog.text
+        assert (await visit(stand.app, headers=stand.pay(payer))).status == 503
+        assert "does not take transaction" in caplog.text
+        assert "insufficient" in caplog.text
+    stand.earned(0)
 
 
 # ------------------------------------------------------------------------------------------------------------- threads

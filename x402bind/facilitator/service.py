@@ -155,6 +155,7 @@ class Facilitator:
             problems += [f"{network}: {problem}" for problem in told]
         if problems:
             raise LocalProtocolError("; ".join(problems), field="rpc")
+        await self.settler.look_for_gas(adispatch(self.http.table))
 
     async def answer(self, request: FacilitatorRequest, trace: Trace | None = None) -> Reply:
         """Answer one POST to ``/verify`` or ``/settle``."""

@@ -13,6 +13,7 @@ Each may be asked of one node or of :class:`~x402bind.chain.nodes.Nodes`; how se
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias, TypeVar
@@ -21,7 +22,7 @@ from x402bind.chain import rpc
 from x402bind.chain.errors import ChainUnavailable, NodeError, NodeErrorKind, RpcError
 from x402bind.chain.nodes import Nodes, NodesLike, Where, nodes
 from x402bind.chain.rpc import Answer, Endpoint, RpcCall
-from x402bind.leaves import Sleep
+from x402bind.leaves import Sleep, shown
 from x402core.commands import (
     Broadcast,
     Command,
@@ -50,6 +51,7 @@ __all__ = [
     "Endpoint",
     "broadcast",
     "chain_table",
+    "ether",
     "fees_and_number",
     "fill",
     "get_receipts",
@@ -63,6 +65,7 @@ R = TypeVar("R")
 Translation: TypeAlias = Generator[Command[Any], Any, R]
 """A translator at work: it yields finer commands, is sent their answers, and returns the coarse command's answer."""
 
+_log: Final = logging.getLogger("x402bind.chain")
 _LATEST: Final = "latest"
 _HEAD: Final = RpcCall("eth_blockNumber")
 _GWEI: Final = 10**9
@@ -251,6 +254,7 @@ def _offer(raw: bytes, endpoint: Endpoint) -> Translation[Sent]:
             return Sent.ACCEPTED
         if error.kind is NodeErrorKind.NONCE_TOO_LOW:
             return (yield from _number_used(raw, endpoint))
+        _log.warning("%s does not take transaction %s: %s", shown(endpoint.url), ours, error)
         return Sent.REJECTED if error.kind in REFUSALS else Sent.UNCLEAR
     return Sent.ACCEPTED if isinstance(answer, str) and answer.lower() == ours else Sent.UNCLEAR
 
@@ -307,6 +311,12 @@ def _fees_and_number(endpoint: Endpoint, account: Address, default_tip: int, mos
         raise ChainUnavailable(f"the node asks {max_fee} wei per gas, more than the {most_fee} allowed")
     next_number = rpc.quantity(mined, "transaction count")
     return AccountView(next_number, max(next_number, rpc.quantity(waiting, "transaction count")), max_fee, tip)
+
+
+def ether(where: Where, account: Address) -> Translation[int]:
+    """Fetch what an account has to pay for gas with, in wei.  Raises: NodeError, ChainUnavailable."""
+    told = yield from several.anywhere(where, lambda each: rpc.call(each, "eth_getBalance", account, _LATEST))
+    return rpc.quantity(told, "balance")
 
 
 # ------------------------------------------------------------------------------------------------------- for drivers
