@@ -19,6 +19,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from starlette.applications import Starlette
+from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Mount
 
 from tests.servers.visitor import Visit, living, visit
@@ -108,6 +109,24 @@ def test_every_spelling_and_method_is_priced(priced: Shop, method: str) -> None:
             with raw.makefile("rb") as reply:
                 status = reply.readline().split()[1]
         assert (target, status, priced.api.runs) == (target, b"402", 0)
+
+
+@in_loop
+async def test_other_origins_may_pay_where_cors_is_around_the_prices(ground: Ground, tmp_path: Path, payer: Payer) -> None:
+    origin = "https://x.example"
+    stand = Stand(ground, tmp_path)
+    stand.app = CORSMiddleware(stand.app, allow_origins=[origin], allow_headers=[PAYMENT])
+    preflight = {"Origin": origin, "Access-Control-Request-Method": "GET", "Access-Control-Request-Headers": PAYMENT}
+    async with living(stand.app):
+        may = await visit(stand.app, method="OPTIONS", headers=preflight)
+        assert (may.status, PAYMENT in may.one("access-control-allow-headers")) == (200, True)
+        asked = await visit(stand.app, headers={"Origin": origin})
+        paid = await visit(stand.app, headers={"Origin": origin, **stand.pay(payer)})
+        assert [(each.status, each.one("access-control-allow-origin")) for each in (asked, paid)] == [
+            (402, origin),
+            (200, origin),
+        ]
+    assert stand.api.runs == 1
 
 
 def test_strangers_do_not_choose_how_much_is_remembered(ground: Ground, tmp_path: Path) -> None:

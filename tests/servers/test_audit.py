@@ -12,11 +12,13 @@ import httpx
 import pytest
 from fastapi import FastAPI, WebSocket
 from fastapi.testclient import TestClient
+from flask import Flask
 
 from tests.shop import RELAYER_KEY, Ground, Shop
 from x402bind.chain.devnet import Devnet
 from x402bind.pricing import Paid
 from x402bind.seller import Seller
+from x402bind.servers import flask
 from x402bind.servers import starlette as plain
 from x402bind.servers.fastapi import Payments
 from x402bind.servers.marks import NotSold
@@ -165,3 +167,20 @@ def test_a_test_client_is_told_when_it_enters(ground: Ground, tmp_path: Path, wr
             payments.required("$0.01")(lambda: None)
         with pytest.raises(LocalProtocolError, match="chain 1" if wrong == "chain" else "is on no route"), TestClient(app):
             raise AssertionError("it entered")
+
+
+def test_a_price_without_a_price_is_refused(ground: Ground, tmp_path: Path) -> None:
+    app, flasks = FastAPI(), Flask("shop")
+    seller = Shop(ground, tmp_path).seller
+
+    async def view() -> int:
+        return 1
+
+    payments: Any = Payments(app, seller)
+    app.get("/paid")(payments.required(view))
+    with pytest.raises(LocalProtocolError, match=r"/paid has a price for an endpoint: write @payments\.required\(price\)"):
+        payments.audit()
+    priced: Any = flask.Payments(flasks, seller)
+    flasks.get("/paid")(priced.required(lambda: "x"))
+    with pytest.raises(LocalProtocolError, match=r"/paid has a price for an endpoint"):
+        priced.check()

@@ -14,7 +14,7 @@ from x402bind.seller import Seller
 
 from .marks import Mark, mark
 from .paths import PricedPaths
-from .routes import Routes, Scopes, listed, refuse
+from .routes import Routes, Scopes, listed, refuse, unapplied
 from .sale import Counter
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ class EndpointDoor(Door):
             guarded, found = mark(endpoint, found_by)
             return self._priced(guarded, found)  # type: ignore[no-any-return]
 
-        return decorate
+        return unapplied(decorate)
 
     def _listed(self, price: Pricing | Listing, said: Mapping[str, Any]) -> Listing:
         return listed(self.seller, self.token_path, price, said, sync=self.sync)

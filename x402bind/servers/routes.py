@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from x402bind.pricing import Listing, Pricing, Shelf
 from x402bind.seller import Seller
@@ -17,7 +17,9 @@ from x402core.wire.v2 import UPTO
 
 from .marks import Mark, mark_of
 
-__all__ = ["METHODS", "Routes", "Scopes", "listed", "refuse", "sync_price"]
+__all__ = ["METHODS", "Routes", "Scopes", "listed", "refuse", "sync_price", "unapplied"]
+
+D = TypeVar("D")
 
 METHODS: Final = ("get", "post", "put", "patch", "delete", "head", "options", "trace")
 """What a class of views may have methods for, by their names."""
@@ -43,15 +45,24 @@ def listed(seller: Seller, token_path: str, price: Pricing | Listing, said: Mapp
     return found
 
 
+def unapplied(decorator: D) -> D:
+    """Mark a decorator, so that a route which has it in place of an endpoint is found."""
+    decorator._x402_unapplied = True  # type: ignore[attr-defined]
+    return decorator
+
+
 class Routes:
     """An application's routes, walked: what is priced on each, and which functions they have without a price."""
 
     def __init__(self) -> None:
         self.marks: dict[str, list[Mark]] = {}
         self._bare: dict[int, str] = {}
+        self._unapplied: list[str] = []
 
     def add(self, route: str, view: Any, methods: Iterable[str]) -> None:
         """Look at the view of a route, at what it wraps, and at the ``methods`` of the class it is of."""
+        if getattr(view, "_x402_unapplied", False):
+            self._unapplied.append(f"{route} has a price for an endpoint: write @payments.required(price), with its price")
         each = view
         while each is not None and mark_of(each) is None:
             self._bare.setdefault(id(each), route)
@@ -71,7 +82,7 @@ class Routes:
 
     def problems(self, marks: Iterable[Mark]) -> list[str]:
         """Say what is wrong with where any of these prices is."""
-        return [problem for each in marks if (problem := self.problem(each)) is not None]
+        return self._unapplied + [problem for each in marks if (problem := self.problem(each)) is not None]
 
 
 def refuse(problems: Iterable[str]) -> None:

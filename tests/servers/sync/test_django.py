@@ -463,6 +463,18 @@ def _refused(shop: Shop, *said: str) -> None:
     assert shop.runs == []
 
 
+@pytest.mark.parametrize("said", ["tests.servers.sync.test_django", "tests.servers.nothing", "nothing", 5])
+def test_a_setting_that_names_no_payments_is_refused_by_its_name(open_shop: Any, said: Any) -> None:
+    shop = open_shop()
+    shop.sell("paid", "paid")
+    with shop.configured(), override_settings(X402_PAYMENTS=said):
+        (told,) = [each.msg for each in checks.run_checks(tags=["urls"]) if each.id == "x402.E001"][-1:]
+        assert told.startswith("X402_PAYMENTS: ")
+        assert "'shop.payments.payments'" in told
+        with pytest.raises(LocalProtocolError, match="X402_PAYMENTS"):
+            WSGIHandler()
+
+
 def test_a_route_without_its_price_is_refused(open_shop: Any) -> None:
     shop = open_shop()
     view = shop.view("paid")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from django.conf import settings  # type: ignore[import-untyped]
 from django.core import checks  # type: ignore[import-untyped]
 
 from x402core.errors import LocalProtocolError
@@ -18,6 +19,10 @@ def register(check: Callable[[], None]) -> None:
     def told(app_configs: Any, **_: Any) -> list[Any]:
         try:
             check()
+            if getattr(settings, "X402_PAYMENTS", None) is not None:
+                from .middleware import configured
+
+                configured()
         except LocalProtocolError as error:
             return [checks.Error(str(error), id="x402.E001")]
         return []

@@ -3,17 +3,32 @@
 from __future__ import annotations
 
 import functools
-from typing import Any
+from typing import Any, Final
 
 from asgiref.sync import async_to_sync, iscoroutinefunction, markcoroutinefunction, sync_to_async
 from django.conf import settings  # type: ignore[import-untyped]
 from django.utils.module_loading import import_string  # type: ignore[import-untyped]
 
 from x402bind.servers.marks import mark_of
+from x402core.errors import LocalProtocolError
 
 from .payments import Payments
 
-__all__ = ["PaymentMiddleware"]
+__all__ = ["PaymentMiddleware", "configured"]
+
+_WRITE: Final = "write its dotted name, such as 'shop.payments.payments': the package, the module, the variable"
+
+
+def configured() -> Payments:
+    """Return what ``settings.X402_PAYMENTS`` is, or names.  Raises: LocalProtocolError when that is no :class:`Payments`."""
+    said = getattr(settings, "X402_PAYMENTS", None)
+    try:
+        found = import_string(said) if isinstance(said, str) else said
+    except ImportError as error:
+        raise LocalProtocolError(f"{error}; {_WRITE}", field="X402_PAYMENTS") from error
+    if not isinstance(found, Payments):
+        raise LocalProtocolError(f"{said!r} is no Payments: {_WRITE}", field="X402_PAYMENTS")
+    return found
 
 
 class PaymentMiddleware:
@@ -25,8 +40,7 @@ class PaymentMiddleware:
     sync_capable = async_capable = True
 
     def __init__(self, get_response: Any) -> None:
-        said = settings.X402_PAYMENTS
-        self.payments: Payments = import_string(said) if isinstance(said, str) else said
+        self.payments = configured()
         self.get_response = get_response
         self._async = iscoroutinefunction(get_response)
         if self._async:
