@@ -39,7 +39,7 @@ def test_every_block_is_marked() -> None:
     assert len(BLOCKS) == len(PYTHON) + len(COMMANDS)
     assert README.count("\n```") == 2 * len(BLOCKS)  # no fence that the parser does not see
     assert set(PYTHON) == {"server", "fastapi", "client", "embed", "facilitator"}
-    assert set(COMMANDS) == {"demo", "test", "commands"}
+    assert set(COMMANDS) == {"demo", "test", "commands", "chain"}
 
 
 @pytest.mark.parametrize(("name", "most"), [("server", 10), ("client", 6), ("embed", 20), ("facilitator", 4)])
@@ -71,7 +71,7 @@ def test_the_commands_come_out_for_a_shell(name: str) -> None:
 @pytest.mark.parametrize("wrong", [[], ["command"], ["command", "other"], ["print", "demo"]])
 def test_a_wrong_call_says_how(wrong: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert readme.main(wrong) == 2
-    assert "usage: python -m tests.readme command {demo,test,commands}" in capsys.readouterr().err
+    assert "usage: python -m tests.readme command {demo,test,commands,chain}" in capsys.readouterr().err
 
 
 def test_a_block_without_a_marker_is_seen() -> None:

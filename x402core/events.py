@@ -441,7 +441,8 @@ class Receipt:
 class Begin:
     """Start a client exchange.  ``replayable``: the binding can send the body a second time.  ``token``: one it holds.
 
-    ``chains`` are those it can ask: what is only good to know before signing is read there, and nowhere else.
+    ``chains`` are those it can ask: what is only good to know before signing is read there, and nowhere else.  ``remedy``
+    is what the caller can do about a body that is not replayable: the end of that refusal's text, and nothing else.
     """
 
     method: str
@@ -450,6 +451,7 @@ class Begin:
     replayable: bool = True
     token: Token | None = None
     chains: frozenset[Network] = frozenset()
+    remedy: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from types import MappingProxyType
-from typing import Any, Final, TypeAlias
+from typing import Any, ClassVar, Final, TypeAlias
 from urllib.parse import urlsplit
 
 from x402bind.chain.nodes import Nodes, NodesLike, nodes
@@ -49,13 +49,27 @@ from x402core.reads import Facts
 from x402core.registry import KNOWN, Registry
 from x402core.values import Amount, Millis, Network, Origin, Seconds, local, parse_address, parse_origin, seconds
 
-__all__ = ["MOST_BODY", "Approve", "Budget", "Exchange", "Purse", "TokenCache", "Trail", "now", "origin_of", "wants_body"]
+__all__ = [
+    "MOST_BODY",
+    "MOST_KEPT",
+    "Approve",
+    "Budget",
+    "Exchange",
+    "Purse",
+    "TokenCache",
+    "Trail",
+    "now",
+    "origin_of",
+    "wants_body",
+]
 
 Approve: TypeAlias = Callable[[ApprovePayment], "bool | Refusal | Awaitable[bool | Refusal]"]
 """Who is asked about a payment that policy allows: answer True, or False or a Refusal.  Async only for async clients."""
 
 MOST_BODY: Final = 256 * 1024
 """Bytes of a response's body that the core gets to see."""
+MOST_KEPT: Final = 1 << 20
+"""Bytes of the longest body of a request that an edge reads into memory so that it can be sent again."""
 _LAG: Final = 60
 """Seconds by which a chain's clock may be behind ours: a permit counts as expired only then."""
 _MOST_TOKENS: Final = 1024
@@ -246,13 +260,16 @@ class Trail:
 class Exchange:
     """One request of a paying client: perform ``steps`` with ``table`` and the edge's own performers, then read ``outcome``."""
 
+    remedy: ClassVar[str] = ""
+    """What the caller can do about a body that cannot be sent again, in the words of the edge."""
+
     def __init__(self, purse: Purse, trail: Trail, method: str, url: str, *, replayable: bool) -> None:
         self.purse = purse
         self.trail = trail
         self.url = url
         token = purse.tokens.find(parse_origin(url), urlsplit(url).path)
         chains = frozenset(Network(name) for name in purse.rpc)
-        self.begin = Begin(method, url, trail.origin, replayable, token, chains)
+        self.begin = Begin(method, url, trail.origin, replayable, token, chains, self.remedy)
         payer = local(parse_address, purse.signer.address, "signer")
         self.machine = ClientExchange(purse.policy, payer, entropy=secrets.token_bytes(32))
         self.outcome: Outcome | None = None

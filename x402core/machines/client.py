@@ -292,7 +292,8 @@ class ClientExchange(Machine[ClientState, ClientInput]):
         if chosen.dialect is Dialect.PERMIT_TOKEN and self._token_url(challenge) is None:
             return I.ORIGIN_REFUSED, Refusal(Reason.ORIGIN_REFUSED, "the token endpoint is not of the origin that was asked")
         if not self.begun.replayable:
-            return I.NOT_REPLAYABLE, Refusal(Reason.NOT_REPLAYABLE, "the request's body cannot be sent a second time")
+            why = ": ".join(filter(None, ("the request's body cannot be sent a second time", self.begun.remedy)))
+            return I.NOT_REPLAYABLE, Refusal(Reason.NOT_REPLAYABLE, why)
         if self.policy.sign_in and self.signed_in is None:
             asked = sign_in.asked(challenge, self.begun.origin, self.payer, [cap.asset.network for cap in self.policy.caps])
             if asked is not None:

@@ -1,10 +1,14 @@
 """An embedded Ethereum chain for development, tests and demos: a real EVM behind a real JSON-RPC node, in process.
 
->>> with Devnet(chain_id=84532) as devnet:          # doctest: +SKIP
-...     token = place(devnet.chain, "0x036CbD53842c5426634e7929541eC2318f3dCF7e")
-...     token.mint(dev_accounts()[1], 1_000_000)
-...     client = httpx.Client(base_url=devnet.url)
+>>> from x402bind.chain.devnet import Devnet, dev_accounts
+>>> from x402bind.chain.devnet.token import place
+>>> with Devnet(chain_id=84532) as devnet:  # any client can ask devnet.url
+...     dollar = place(devnet.chain)  # where Circle's USDC lives on Base Sepolia
+...     dollar.mint(dev_accounts()[1], 1_000_000)  # atomic units: one dollar
+...     dollar.balance_of(dev_accounts()[1])
+1000000
 
+``python -m x402bind.chain.devnet --dollars`` runs such a chain by itself, and prints what a shell needs to use it.
 Needs pyrevm (``pip install 'x402core[demo]'``), which is imported when a chain is made and not before.
 """
 

@@ -5,6 +5,10 @@ one to a token endpoint too, goes through the transport that was wrapped.  The c
 or a token, so a redirect, which starts from it, cannot take one along.  ``response.extensions["x402"]`` is the Outcome; each
 hop of a redirect (``response.history``) has its own.
 
+A payment sends the request's body once more.  Bytes, text, JSON and form data are sent again as they are; a form with files or
+an open file is read into memory first, if its length is stated and at most 1 MiB (``purse.MOST_KEPT``).  A longer one, or a
+generator without a length, is streamed once and never paid for: pass bytes, or call ``request.read()`` before it is sent.
+
 The edge takes no decision: the core says what to send, and whether the last response or an error is the answer.
 """
 

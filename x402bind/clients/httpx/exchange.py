@@ -13,6 +13,8 @@ from x402core.commands import SendRequest, SendTokenRequest
 from x402core.events import Headers
 from x402core.machines.machine import ask
 
+from .uploads import REMEDY
+
 __all__ = ["HttpxCall", "trail_of"]
 
 _SHARED_EXTENSIONS: Final = ("timeout", "sni_hostname")
@@ -20,6 +22,8 @@ _SHARED_EXTENSIONS: Final = ("timeout", "sni_hostname")
 
 class HttpxCall(Call[httpx.Request, httpx.Response]):
     """An exchange in httpx's words."""
+
+    remedy = REMEDY
 
     def __init__(self, purse: Purse, request: httpx.Request, trail: Trail, url: str) -> None:
         super().__init__(purse, request, trail, request.method, url, replayable=isinstance(request.stream, httpx.ByteStream))

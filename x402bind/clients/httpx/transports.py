@@ -16,12 +16,17 @@ from x402bind.drive import adispatch, arun, dispatch, run
 from x402bind.leaves import Sleep
 
 from .exchange import HttpxCall, trail_of
+from .uploads import akeep, keep
 
 __all__ = ["AsyncPaymentTransport", "PaymentTransport"]
 
 
 class PaymentTransport(httpx.BaseTransport):
     """Pay for what ``inner`` is asked to pay for; ``chain`` asks nodes (default: a client of its own, if nodes are named).
+
+    A body (a form with files, an open file) is sent a second time with the payment.  One of a stated length up to 1 MiB
+    (``MOST_KEPT`` bytes) is read into memory for that; one without a length, or a longer one, is sent once and not paid for,
+    unless it is passed as bytes or ``request.read()`` has been called.
 
     Raises: LocalProtocolError for a purse that only an async client can use.
     """
@@ -47,6 +52,7 @@ class PaymentTransport(httpx.BaseTransport):
         url, trail = trail_of(request)
         if trail is None:
             return self._inner.handle_request(request)
+        keep(request)
         call = HttpxCall(self._purse, request, trail, url)
         try:
             run(call.steps(), dispatch({**self._leaves, **call.table}))
@@ -96,6 +102,7 @@ class AsyncPaymentTransport(httpx.AsyncBaseTransport):
         url, trail = trail_of(request)
         if trail is None:
             return await self._inner.handle_async_request(request)
+        await akeep(request)
         call = HttpxCall(self._purse, request, trail, url)
         try:
             await arun(call.steps(), adispatch({**self._leaves, **call.table}))

@@ -22,6 +22,8 @@ _PLAIN: Final = (str, bytes, bytearray, memoryview)
 class RequestsCall(Call[requests.PreparedRequest, requests.Response]):
     """An exchange in requests' words."""
 
+    remedy = "pass bytes, or a file that can be sought"
+
     def __init__(self, purse: Purse, request: requests.PreparedRequest, trail: Trail, url: str) -> None:
         super().__init__(purse, request, trail, request.method or "", url, replayable=_replayable(request))
         self._sent = False

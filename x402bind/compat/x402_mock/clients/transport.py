@@ -16,6 +16,7 @@ import httpx
 from x402bind.chain.transports import AsyncHttp
 from x402bind.clients.httpx import AsyncPaymentTransport
 from x402bind.clients.httpx.exchange import HttpxCall, trail_of
+from x402bind.clients.httpx.uploads import akeep
 from x402bind.clients.purse import Purse
 from x402bind.drive import adispatch, arun
 from x402core.commands import SendTokenRequest
@@ -70,7 +71,7 @@ class MockExchange(ClientExchange):
             why = "the token endpoint is not of the origin that was asked"
             return ClientInput.ORIGIN_REFUSED, Refusal(Reason.ORIGIN_REFUSED, why)
         if not self.begun.replayable:
-            why = "the request's body cannot be sent a second time"
+            why = f"the request's body cannot be sent a second time: {self.begun.remedy}"
             return ClientInput.NOT_REPLAYABLE, Refusal(Reason.NOT_REPLAYABLE, why)
         return ClientInput.PAYMENT_REQUIRED, (challenge, chosen)
 
@@ -102,6 +103,7 @@ class MockTransport(AsyncPaymentTransport):
         purse = None if trail is None else self._purse_now()
         if trail is None or purse is None:
             return await self._inner.handle_async_request(request)
+        await akeep(request)
         call = HttpxCall(purse, request, trail, url)
         call.machine = MockExchange(purse.policy, call.machine.payer, entropy=call.machine.entropy)
         # the leaves of the transport that we are, for the purse of this moment
