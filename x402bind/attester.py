@@ -19,7 +19,7 @@ from x402core.values import Millis, Seconds, seconds
 from x402core.wire import offer_receipt as wire
 from x402core.wire.json import Json
 
-from .chain.signers import PrivateKeySigner, Signer
+from .chain.signers import Signer, signer_of
 
 __all__ = ["Attester"]
 
@@ -32,7 +32,7 @@ class Attester:
     """Sign with ``key``, or do nothing where there is none; offers are good for ``validity`` seconds."""
 
     def __init__(self, key: str | bytes | Signer | None, validity: int, clock: Callable[[], Millis]) -> None:
-        self.signer: Signer | None = PrivateKeySigner(key) if isinstance(key, str | bytes) else key
+        self.signer: Signer | None = None if key is None else signer_of(key, "attest")
         self._validity = Seconds(validity)
         self._clock = clock
         self._current: dict[int, tuple[Terms, Terms]] = {}

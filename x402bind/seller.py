@@ -30,18 +30,20 @@ from x402core.machines.token import TokenExchange
 from x402core.money import Price
 from x402core.policy import DIALECTS, SignInTerms, Terms, TokenTerms, offers
 from x402core.registry import KNOWN, Registry
+from x402core.schemes.scheme import EXPIRY_MARGIN
 from x402core.schemes.wallets import Wallets
 from x402core.values import Address, Amount, Millis, Network, Seconds, local, parse_origin
 from x402core.wire import sponsoring
 from x402core.wire.json import Json
 from x402core.wire.v2 import EXACT, UPTO
 
+from .arguments import addresses, check_call, mapping, several, whole
 from .attester import Attester
-from .chain.nodes import Nodes, NodesLike, nodes
-from .chain.signers import PrivateKeySigner, Signer
+from .chain.nodes import RPC, Nodes, NodesLike, nodes
+from .chain.signers import Signer, signer_of
 from .chain.transports import AsyncHttp
 from .drive import AsyncPerform, adispatch, arun
-from .ledger import open_ledger
+from .ledger import ledger_of
 from .ledger.contract import Ledger, LedgerUnavailable
 from .ledger.threads import called
 from .pricing import PaymentOption, Prices, each
@@ -78,6 +80,7 @@ class Seller:
     * ``attest``: a key or signer that signs every offer and receipt (``offer-receipt``): the payee's, best of all.
     * ``extensions``: further extensions to advertise, as they go on the wire (``bazaar``, ``builder-code``).
     * ``url``: the public base URL, as payers see it; what a Host header says is never believed.
+    * ``timeout``: seconds a payer has from signing until the payment is taken up, 6 or more.
     * ``patience``: seconds a request waits for its settlement before it is answered "pending".
 
     Raises: LocalProtocolError naming the argument.
@@ -112,32 +115,38 @@ class Seller:
         clock: Callable[[], Millis] = now_millis,
         on_refund_due: Callable[[ReportRefundDue], object] | None = None,
     ) -> None:
+        check_call(on_refund_due, "on_refund_due")
+        self.timeout = whole(timeout, "timeout", EXPIRY_MARGIN, "seconds", "with fewer left no payment is taken")
         try:
             self.settle_mode = SettleMode(settle)
         except ValueError:
             raise LocalProtocolError("write 'after' or 'before'", field="settle") from None
         self.registry = registry
-        self.signer: Signer | None = PrivateKeySigner(key) if isinstance(key, str | bytes) else key
+        self.signer: Signer | None = None if key is None else signer_of(key)
         self.facilitators = None if facilitator is None else Facilitators(facilitator, registry=registry)
         self.endpoints: dict[Network, Nodes] = {
-            (network := registry.resolve(name)): nodes(value, network) for name, value in rpc.items()
+            (network := registry.resolve(name)): nodes(value, network) for name, value in mapping(rpc, "rpc", RPC).items()
         }
-        self.networks = tuple(dict.fromkeys((*map(registry.resolve, networks), *self.endpoints)))
+        names = several(networks, "networks", '("base-sepolia",)')
+        self.networks = tuple(dict.fromkeys((*map(registry.resolve, names), *self.endpoints)))
         self._check_settler(pay_to)
         self.pay_to: str = self._account if pay_to is None else pay_to
-        self.ledger = open_ledger(ledger) if isinstance(ledger, str) else ledger
+        self.ledger = ledger_of(ledger)
         self.ring = KeyRing.single(token_key) if isinstance(token_key, bytes) else token_key
-        self.token_lifetime = Seconds(token_lifetime)
-        self.most_open = None if most_open is None else Amount(most_open)
-        self.methods = None if methods is None else tuple(methods)
+        if not isinstance(self.ring, KeyRing | None):
+            raise LocalProtocolError(
+                f"write 32 or more secret bytes, or a KeyRing, not {type(token_key).__name__}", field="token_key"
+            )
+        self.token_lifetime = Seconds(whole(token_lifetime, "token_lifetime", 1, "seconds"))
+        self.most_open = None if most_open is None else Amount(whole(most_open, "most_open", 0, "atomic units"))
+        self.methods = None if methods is None else several(methods, "methods", '("eip3009",)')
         self.wallets = Wallets(
-            factories=frozenset(own_address(each, "factories") for each in factories),
-            managers=frozenset(own_address(each, "managers") for each in managers),
+            factories=addresses(factories, "factories"),
+            managers=addresses(managers, "managers"),
         )
         self.identifier_required = identifier_required
         self.attester = Attester(attest, timeout, clock)
         self.extensions = extensions
-        self.timeout = timeout
         if url:
             local(parse_origin, url, "url")
         elif sign_in:
@@ -178,11 +187,12 @@ class Seller:
     def _check_settler(self, pay_to: str | None) -> None:
         """Refuse what nobody could settle, or nobody would be paid for."""
         if not self.networks:
-            field = "rpc" if self.facilitators is None else "networks"
-            raise LocalProtocolError("name at least one network and its node's URL", field=field)
+            if self.facilitators is not None:
+                raise LocalProtocolError('name at least one network, as ("base-sepolia",)', field="networks")
+            raise LocalProtocolError(f"name at least one network and its node's URL: {RPC}", field="rpc")
         if self.facilitators is None:
             if self.signer is None:
-                raise LocalProtocolError("who settles? give a key, or a facilitator", field="key")
+                raise LocalProtocolError("who settles? give a key (is its variable not set?), or a facilitator", field="key")
             if missing := [network for network in self.networks if network not in self.endpoints]:
                 raise LocalProtocolError(f"no node for {', '.join(missing)}", field="rpc")
         elif self.signer is not None:

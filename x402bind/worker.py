@@ -30,6 +30,7 @@ from x402core.machines.remote import RemoteSettlement
 from x402core.machines.settlement import SettlementMachine
 from x402core.values import Millis
 
+from .arguments import wait
 from .drive import adispatch, arun
 from .leaves import FirstOf, HttpCall
 from .ledger.contract import Ledger
@@ -96,7 +97,7 @@ class Worker(ABC):
     ) -> None:
         self.ledger = ledger
         self.clock = clock
-        self.patience = patience
+        self.patience = wait(patience, "patience")
         self.poll = poll
         self.lease = lease
         self._performer = LedgerPerformer(ledger, clock)

@@ -83,7 +83,7 @@ def _payable(amount: int, free: bool) -> Amount:
     if amount < 0:
         raise _refused(f"a price cannot be negative; {_HOW}")
     if amount == 0 and not free:
-        raise _refused("a price of zero gives the resource away; write a positive amount, or say so using free=True")
+        raise _refused("a price of zero gives the resource away; write a positive amount, or leave the price off what is free")
     if amount > UINT256_MAX:
         raise _refused("more than a token can hold (2**256-1 atomic units); write a smaller amount")
     return Amount(amount)

@@ -5,23 +5,31 @@ from __future__ import annotations
 import copy
 import pickle
 import traceback
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from tests.chain.conduct import PAYEE, PAYER, PAYER_KEY, TYPES
 from tests.chain.scripted import NETWORK
-from x402bind.chain.signers import PrivateKeySigner, Signer
+from x402bind.chain.signers import PrivateKeySigner, Signer, signer_of
+from x402bind.clients.httpx import Http402Client, async_paying_client, paying_client
+from x402bind.clients.purse import Purse
+from x402bind.clients.requests import paying_session
 from x402bind.drive import dispatch
+from x402bind.facilitator.service import Facilitator
+from x402bind.seller import Seller
 from x402core.commands import SignTransactions, SignTypedData
 from x402core.errors import LocalProtocolError
 from x402core.evm.digests import domain, transfer_authorization_digest
 from x402core.evm.secp256k1 import recover
 from x402core.evm.transaction import Transaction, decode
+from x402core.policy import PayerPolicy
 from x402core.values import Address, Hash32
 
 TOKEN = Address("0x" + "7" * 40)
 NONCE = Hash32("0x" + "05" * 32)
+NODE = {NETWORK: "http://127.0.0.1:1"}
 DIGEST = transfer_authorization_digest(domain("USDC", "2", 84532, TOKEN), PAYER, PAYEE, 40, 0, 9, NONCE)
 
 
@@ -98,6 +106,56 @@ def test_a_bad_key_is_refused_without_being_shown(key: Any) -> None:
     told = "".join(traceback.format_exception(caught.value))
     assert SECRET not in told
     assert PAYER_KEY.hex() not in told
+
+
+class Mute:
+    address = "0x" + "11" * 20
+
+
+NO_SIGNER: list[tuple[Any, str]] = [
+    (None, "is the variable not set?"),
+    ("", "is the variable not set?"),
+    (5, "int does not sign"),
+    (int.from_bytes(PAYER_KEY, "big"), "int does not sign"),
+    (Mute(), "Mute does not sign"),
+    (PrivateKeySigner, "does not sign"),
+    (SECRET, "64 hex digits"),
+    (bytes(32), "group order"),
+]
+
+
+@pytest.mark.parametrize(("key", "said"), NO_SIGNER, ids=range(len(NO_SIGNER)))
+@pytest.mark.parametrize(
+    ("make", "field"),
+    [
+        (lambda key: signer_of(key), "key"),
+        (lambda key: Purse.up_to(key, "$1", NETWORK), "key"),
+        (lambda key: paying_client(key, "$1", NETWORK), "key"),
+        (lambda key: async_paying_client(key, "$1", NETWORK), "key"),
+        (lambda key: paying_session(key, "$1", NETWORK), "key"),
+        (lambda key: Http402Client(key=key, max_price="$1", network=NETWORK), "key"),
+        (lambda key: Facilitator(key=key, rpc=NODE, ledger="memory:"), "key"),
+        (lambda key: Seller(key=key, rpc=NODE, ledger="memory:"), "key"),
+        (lambda key: Seller(key=PAYER_KEY, rpc=NODE, ledger="memory:", attest=5 if key is None else key), "attest"),
+    ],
+)
+def test_what_does_not_sign_is_refused_alike(make: Callable[[Any], object], field: str, key: Any, said: str) -> None:
+    with pytest.raises(LocalProtocolError) as caught:
+        make(key)
+    assert caught.value.field == field
+    told = "".join(traceback.format_exception(caught.value))
+    assert said in str(caught.value) or key is None
+    assert "give a" in told or "group order" in told
+    assert SECRET not in told
+    assert str(int.from_bytes(PAYER_KEY, "big")) not in told
+
+
+@pytest.mark.parametrize("signer", [None, PAYER_KEY, "11" * 32, Mute()])
+def test_a_purse_has_a_signer_and_no_key(signer: Any) -> None:
+    with pytest.raises(LocalProtocolError) as caught:
+        Purse(signer, PayerPolicy.up_to("$1", NETWORK))
+    assert caught.value.field == "signer"
+    assert "11" * 32 not in str(caught.value)
 
 
 def test_the_key_cannot_be_seen(signer: PrivateKeySigner) -> None:

@@ -1000,6 +1000,7 @@ def test_a_purse_shows_no_secret() -> None:
         (lambda: Purse.up_to(KEY, "$1"), "networks"),
         (lambda: Purse.up_to(KEY, 0.05, NETWORK), "price"),  # type: ignore[arg-type]
         (lambda: Purse.up_to(KEY, "$1", NETWORK, rpc={NETWORK: "node.test"}), "url"),
+        (lambda: Purse.up_to(KEY, "$1", NETWORK, rpc=RPC), "rpc"),  # type: ignore[arg-type]
         (lambda: Purse.up_to(KEY, "$1", NETWORK, rpc={NETWORK: Endpoint(RPC, Network("eip155:8453"))}), "rpc"),
         (lambda: purse(on_outcome=anyio.sleep), "on_outcome"),
         (lambda: Purse(PrivateKeySigner(KEY), "$1"), "policy"),  # type: ignore[arg-type]

@@ -170,6 +170,13 @@ def test_only_some_payees_are_served(ground: Ground, tmp_path: Path) -> None:
         ({"assets": ["doge"]}, "assets"),
         ({"assets": ["eip155:84532/0x12"]}, "assets"),
         ({"assets": ["eip155:84532/0x" + "12" * 20]}, "assets"),
+        ({"assets": "usdc"}, "assets"),
+        ({"payees": "0x" + "12" * 20}, "payees"),
+        ({"rpc": "http://127.0.0.1:1"}, "rpc"),
+        ({"rpc": {}}, "rpc"),
+        ({"ledger": None}, "ledger"),
+        ({"patience": -1}, "patience"),
+        ({"key": None}, "key"),
         ({"key": b"short"}, "key"),
     ],
 )

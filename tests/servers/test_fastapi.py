@@ -346,6 +346,45 @@ def test_one_permit_runs_the_handler_once(open_shop: Any) -> None:
 # ---------------------------------------------------------------------------------------------------------- tokens, and HEAD
 
 
+def test_a_price_within_a_depends_is_the_same(open_shop: Any) -> None:
+    runs: list[str] = []
+
+    def build(seller: Seller) -> FastAPI:
+        app = FastAPI()
+        payments = Payments(app, seller)
+        price = payments.paid("$0.01")
+        within = Depends(price)
+
+        @app.get("/default")
+        async def default(paid: Paid = within) -> dict[str, Any]:
+            runs.append("default")
+            return {"by": paid.payer}
+
+        @app.get("/both")
+        async def both(paid: Paid = within, again: Paid = price) -> dict[str, Any]:
+            runs.append("both")
+            return {"by": paid.payer if paid is again else None}
+
+        @app.get("/listed", dependencies=[within])
+        def listed(request: Request) -> dict[str, Any]:
+            runs.append("listed")
+            return {"by": request.scope["x402"].payer}
+
+        return app
+
+    shop = open_shop(build)
+    paths = ("/default", "/both", "/listed")
+    for path in paths:
+        assert httpx.get(shop.url + path).status_code == 402
+    assert runs == []
+    for path in paths:
+        payer = shop.ground.payer()
+        assert buy(shop, path, payer=payer).json() == {"by": payer.address}
+    assert (runs, shop.earned) == ([path[1:] for path in paths], 3 * PRICE)
+    operations = httpx.get(shop.url + "/openapi.json").json()["paths"]
+    assert all("402" in operations[path]["get"]["responses"] and "parameters" not in operations[path]["get"] for path in paths)
+
+
 def test_tokens_are_sold_for_a_route(open_shop: Any, ground: Ground) -> None:
     shop = open_shop(with_everything, token_key=b"k" * 32)
     answer = httpx.get(shop.url + "/v1/report")

@@ -18,8 +18,10 @@ from x402core.values import Network
 
 from .rpc import Endpoint
 
-__all__ = ["Health", "Nodes", "NodesLike", "Where", "nodes"]
+__all__ = ["RPC", "Health", "Nodes", "NodesLike", "Where", "nodes"]
 
+RPC: Final = '{"base-sepolia": "http://..."}'
+"""How nodes are written, for whoever wrote something else."""
 _MOST_BEATEN: Final = 3
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, Final, NoReturn, Protocol, overload
+from typing import Any, Final, NoReturn, Protocol, TypeVar, overload
 
 from x402core.commands import Command, SignMessage, SignTransactions, SignTypedData
 from x402core.errors import LocalProtocolError
@@ -19,9 +19,10 @@ from x402core.evm.eip712 import typed_data_digest
 from x402core.evm.keccak import keccak
 from x402core.values import Address, chain_id
 
-__all__ = ["AsyncSigner", "PrivateKeySigner", "Signer", "message_digest", "shown_digest"]
+__all__ = ["AsyncSigner", "PrivateKeySigner", "Signer", "check_signer", "message_digest", "shown_digest", "signer_of"]
 
 _KEY = re.compile(r"(?:0x)?([0-9a-fA-F]{64})", re.ASCII)
+_HOW: Final = "give a private key as 64 hex digits or 32 bytes, or a signer"
 _PARTS: Final = ("types", "primaryType", "domain", "message")
 
 
@@ -104,6 +105,32 @@ class PrivateKeySigner:
         raise TypeError("a signer is not to be pickled or copied: it stands for a private key")
 
 
+@overload
+def signer_of(key: str | bytes | Signer | None, field: str = "key") -> Signer: ...
+@overload
+def signer_of(key: str | bytes | Signer | AsyncSigner | None, field: str = "key") -> Signer | AsyncSigner: ...
+def signer_of(key: str | bytes | Signer | AsyncSigner | None, field: str = "key") -> Signer | AsyncSigner:
+    """Return what signs for what a user wrote as ``field``.  Raises: LocalProtocolError that never has the key in it."""
+    if isinstance(key, str | bytes):
+        try:
+            return PrivateKeySigner(key)
+        except LocalProtocolError as error:
+            raise LocalProtocolError(error.message.removeprefix("key: "), field=field) from None
+    return check_signer(key, field)
+
+
+S = TypeVar("S", bound="Signer | AsyncSigner")
+
+
+def check_signer(signer: S | None, field: str = "signer") -> S:
+    """Return a signer that is one.  Raises: LocalProtocolError(field=``field``)."""
+    if signer is None or isinstance(signer, str | bytes):
+        raise _no_key(signer, field)
+    if not callable(getattr(signer, "sign", None)) or not isinstance(getattr(signer, "address", None), str):
+        raise _no_key(signer, field)
+    return signer
+
+
 def message_digest(message: str) -> bytes:
     """Return the digest of a text as a wallet signs it (``personal_sign``, EIP-191 version 0x45)."""
     text = message.encode()
@@ -125,5 +152,13 @@ def _key_bytes(key: bytes | str) -> bytes:
         return key
     match = _KEY.fullmatch(key) if isinstance(key, str) else None
     if match is None:
-        raise LocalProtocolError("expected 32 bytes, or 64 hex digits", field="key")
+        raise _no_key(key, "key")
     return bytes.fromhex(match[1])
+
+
+def _no_key(value: object, field: str) -> LocalProtocolError:
+    """Say what to write instead; of what was written, its type at most."""
+    text = isinstance(value, str | bytes)
+    if value is None or (text and not value):
+        return LocalProtocolError(f"{'empty' if text else 'None'}: is the variable not set? {_HOW}", field=field)
+    return LocalProtocolError(f"{'no private key' if text else f'{type(value).__name__} does not sign'}: {_HOW}", field=field)

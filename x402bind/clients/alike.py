@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 from x402bind.chain.nodes import NodesLike
-from x402bind.chain.signers import AsyncSigner, Signer
+from x402bind.chain.signers import AsyncSigner, Signer, signer_of
 from x402bind.leaves import Sleep
 from x402core.commands import Command, SendRequest, SendTokenRequest, WakeAt
 from x402core.errors import LocalProtocolError
@@ -210,7 +210,7 @@ def purse_of(
         if spare is not None:
             raise LocalProtocolError("a purse has its own: give either", field=spare)
         return purse
-    if key is None or max_price is None or network is None:
+    if max_price is None or network is None:
         missing = next(name for name, value in parts.items() if value is None)
         raise LocalProtocolError("give a purse=, or key=, max_price= and network=", field=missing)
-    return Purse.up_to(key, max_price, *((network,) if isinstance(network, str) else network), rpc=rpc)
+    return Purse.up_to(signer_of(key), max_price, *((network,) if isinstance(network, str) else network), rpc=rpc)

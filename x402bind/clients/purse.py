@@ -24,8 +24,9 @@ from types import MappingProxyType
 from typing import Any, ClassVar, Final, TypeAlias
 from urllib.parse import urlsplit
 
-from x402bind.chain.nodes import Nodes, NodesLike, nodes
-from x402bind.chain.signers import AsyncSigner, PrivateKeySigner, Signer
+from x402bind.arguments import mapping
+from x402bind.chain.nodes import RPC, Nodes, NodesLike, nodes
+from x402bind.chain.signers import AsyncSigner, Signer, check_signer, signer_of
 from x402bind.errors import PaymentOutcomeUnknown
 from x402bind.translate.chain import read_chain, retry_reads
 from x402core.commands import (
@@ -201,13 +202,13 @@ class Purse:
     def __post_init__(self) -> None:
         if not isinstance(self.policy, PayerPolicy):
             raise LocalProtocolError('expected a PayerPolicy: PayerPolicy.up_to("$0.05", "eip155:84532")', field="policy")
-        local(parse_address, self.signer.address, "signer")
+        local(parse_address, check_signer(self.signer).address, "signer")
         if _is_async(self.on_outcome):
             raise LocalProtocolError(
                 "must not be async: it is also called while an exchange is being cancelled", field="on_outcome"
             )
         endpoints: dict[str, NodesLike] = {}
-        for name, value in self.rpc.items():
+        for name, value in mapping(self.rpc, "rpc", RPC).items():
             network = self.policy.registry.resolve(name)
             endpoints[network] = nodes(value, network)
         object.__setattr__(self, "rpc", MappingProxyType(endpoints))
@@ -221,8 +222,7 @@ class Purse:
         rpc: Mapping[str, NodesLike] | None = None,
     ) -> Purse:
         """Return a purse that pays at most ``most`` per payment on these networks; ``key`` is a private key or a signer."""
-        signer = PrivateKeySigner(key) if isinstance(key, str | bytes) else key
-        return cls(signer, PayerPolicy.up_to(most, *networks), {} if rpc is None else rpc)
+        return cls(signer_of(key), PayerPolicy.up_to(most, *networks), {} if rpc is None else rpc)
 
     def check_sync(self) -> None:
         """Refuse what only an async client can call, now and not at the first payment."""

@@ -12,11 +12,12 @@ from typing import Any
 
 import anyio
 
-from x402bind.chain.nodes import Nodes, NodesLike, nodes
-from x402bind.chain.signers import PrivateKeySigner, Signer
+from x402bind.arguments import addresses, mapping, several
+from x402bind.chain.nodes import RPC, Nodes, NodesLike, nodes
+from x402bind.chain.signers import Signer, signer_of
 from x402bind.chain.transports import AsyncHttp
 from x402bind.drive import adispatch, arun
-from x402bind.ledger import open_ledger
+from x402bind.ledger import ledger_of
 from x402bind.ledger.contract import Ledger
 from x402bind.ledger.threads import called
 from x402bind.settler import Settler, now_millis
@@ -26,7 +27,6 @@ from x402bind.translate.verify import verify_table
 from x402core.commands import AdmitPayer, AwaitSettlement, Command, Respond, SettlePayment
 from x402core.errors import LocalProtocolError, Reply
 from x402core.events import FacilitatorRequest
-from x402core.evm.address import own_address
 from x402core.machines.facilitator import FacilitatorExchange
 from x402core.machines.machine import Trace, steps, translate
 from x402core.machines.settlement import SettlementPolicy
@@ -76,30 +76,30 @@ class Facilitator:
         patience: float = 20.0,
         clock: Callable[[], Millis] = now_millis,
     ) -> None:
-        if not rpc:
-            raise LocalProtocolError("name at least one network and its node's URL", field="rpc")
+        if not mapping(rpc, "rpc", RPC):
+            raise LocalProtocolError(f"name at least one network and its node's URL: {RPC}", field="rpc")
         self.registry = registry
-        self.signer: Signer = PrivateKeySigner(key) if isinstance(key, str | bytes) else key
+        self.signer = signer_of(key)
         self.endpoints: dict[Network, Nodes] = {
             (network := registry.resolve(name)): nodes(value, network) for name, value in rpc.items()
         }
-        assets = None if assets is None else tuple(assets)
+        assets = None if assets is None else several(assets, "assets", '("usdc",)')
         allowed = None if assets is None else self._allowed(assets)
         self.named = self._allowed(tuple(name for name in assets or () if name != "known"))
         self.terms = FacilitatorTerms(
             accounts=dict.fromkeys(self.endpoints, self.signer.address),
             assets=None if allowed is None else frozenset((asset.network, asset.address) for asset in allowed),
-            payees=None if payees is None else frozenset(own_address(each, "payees") for each in payees),
+            payees=None if payees is None else addresses(payees, "payees"),
             wallets=Wallets(
-                factories=frozenset(own_address(each, "factories") for each in factories),
-                managers=frozenset(own_address(each, "managers") for each in managers),
+                factories=addresses(factories, "factories"),
+                managers=addresses(managers, "managers"),
             ),
             code=code,
             service=service,
             registry=registry,
         )
         self.clock = clock
-        self.ledger = open_ledger(ledger) if isinstance(ledger, str) else ledger
+        self.ledger = ledger_of(ledger)
         self.http = AsyncHttp()
         self.settler = Settler(
             self.ledger, self.signer, self.endpoints, self.http, policy=settlement, clock=clock, patience=patience

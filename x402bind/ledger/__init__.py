@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from x402core.errors import LocalProtocolError
 
 from .contract import Entry, EntryState, Ledger, LedgerUnavailable
 from .memory import MemoryLedger
 from .sqlite import SqliteLedger
 
-__all__ = ["Entry", "EntryState", "Ledger", "LedgerUnavailable", "MemoryLedger", "SqliteLedger", "open_ledger"]
+__all__ = ["Entry", "EntryState", "Ledger", "LedgerUnavailable", "MemoryLedger", "SqliteLedger", "ledger_of", "open_ledger"]
+
+_HOW: Final = 'write "memory:" (forgets on exit) or "sqlite:" and a path'
 
 
 def open_ledger(url: str) -> Ledger:
@@ -23,4 +27,14 @@ def open_ledger(url: str) -> Ledger:
         case "sqlite", ":", path if path:
             return SqliteLedger(path)
         case _:
-            raise LocalProtocolError('write "memory:" (forgets on exit) or "sqlite:" and a path', field="ledger")
+            raise LocalProtocolError(_HOW, field="ledger")
+
+
+def ledger_of(value: str | Ledger) -> Ledger:
+    """Return the ledger a user wrote, or one of their own.  Raises: as :func:`open_ledger`."""
+    if isinstance(value, str):
+        return open_ledger(value)
+    if not callable(getattr(value, "claim", None)):
+        kind = "None" if value is None else type(value).__name__
+        raise LocalProtocolError(f"{kind} is no ledger: {_HOW}", field="ledger")
+    return value

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypedDict, TypeVar, Unpack
 
 from x402bind.pricing import Listing, Pricing, Shelf
 from x402bind.seller import Seller
+from x402core.errors import LocalProtocolError
 
 from .marks import Mark, mark
 from .paths import PricedPaths
@@ -67,6 +68,12 @@ class Door:
         prove: bool = True,
         paywall: Paywall | None = None,
     ) -> None:
+        if not isinstance(seller, Seller):
+            raise LocalProtocolError(
+                f"expected a Seller(key=..., rpc=..., ledger=...), not {type(seller).__name__}", field="seller"
+            )
+        if not isinstance(token_path, str) or not token_path.startswith("/"):
+            raise LocalProtocolError("write a whole path such as '/token'", field="token_path")
         self.seller, self.token_path, self.prove = seller, token_path, prove
         self.counter = Counter(seller, hold_most, body_most, paywall)
 

@@ -15,9 +15,11 @@ documents the 402.  How routes are found and audited: ``starlette.py``.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import inspect
+from collections.abc import Callable, Iterator
 from typing import Any, Final, Unpack
 
+from fastapi.params import Depends
 from starlette.requests import HTTPConnection
 
 from x402bind.pricing import Listing, Paid, Pricing
@@ -39,6 +41,18 @@ _SAID: Final = {
 }
 
 
+class _Price(Depends):
+    """A dependency, and what depends on it and nothing else: so FastAPI takes it as itself, and within a ``Depends``."""
+
+    def __init__(self, payer: Callable[..., Any]) -> None:
+        super().__init__(payer)
+        itself = inspect.Parameter("paid", inspect.Parameter.KEYWORD_ONLY, default=self, annotation=Paid)
+        vars(self)["__signature__"] = inspect.Signature([itself])
+
+    async def __call__(self, paid: Paid) -> Paid:
+        return paid
+
+
 class Payments(starlette.Payments):
     """As for Starlette, with :meth:`paid` besides, and the 402 in the schema of every priced operation."""
 
@@ -49,9 +63,9 @@ class Payments(starlette.Payments):
     def paid(self, price: Pricing | Listing, **listing: Any) -> Any:
         """Return a dependency that puts a price on every operation that has it, and gives it the :class:`Paid`.
 
+        It is a ``Depends`` already; within another one, ``Depends(payments.paid("$0.02"))``, it is the same.
         Arguments and errors are as for :meth:`required`.  On a router, or where it is included, it prices all its operations.
         """
-        from fastapi import Depends
 
         async def payer(connection: HTTPConnection) -> Paid:
             found.check()
@@ -60,7 +74,7 @@ class Payments(starlette.Payments):
 
         found = self._dependencies[payer] = Mark(self._listed(price, listing), payer, "a dependency made by payments.paid()")
         self._note(found)
-        return Depends(payer)
+        return _Price(payer)
 
     def _marks_of(self, found: starlette.Found) -> Iterator[Mark]:
         yield from super()._marks_of(found)

@@ -147,6 +147,7 @@ def _where(endpoint: Any) -> str:
     kind = endpoint
     while isinstance(kind, functools.partial):
         kind = kind.func
+    kind = inspect.unwrap(kind)  # what the user wrote, behind decorators, and behind a guard of ours
     name = getattr(kind, "__qualname__", type(kind).__name__)
     try:
         return f"{name} ({inspect.getsourcefile(kind)}:{inspect.getsourcelines(kind)[1]})"

@@ -12,6 +12,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Final
 
+from x402bind.arguments import mapping, several
 from x402bind.pricing import Listing, Pricing, Shelf
 from x402bind.seller import Seller
 from x402core.errors import LocalProtocolError
@@ -62,10 +63,11 @@ class PricedPaths:
         token_path: str = "/token",
         sync: bool = False,
     ) -> None:
+        upto, free = several(upto, "upto", '("/premium",)'), several(free, "free", '("/health",)')
         self._shelves: dict[str, Shelf] = {}
         self._found: dict[tuple[str, str], Shelf | None] = {}
-        for path, price in prices.items():
-            if not path.startswith("/") or _PATTERN.search(path):
+        for path, price in mapping(prices, "prices", '{"/premium": "$0.01"}').items():
+            if not _is_whole(path):
                 raise LocalProtocolError(f"{path!r} is not a whole path such as '/premium'", field="prices")
             if folded(path) in self._shelves or folded(path) == folded(token_path):
                 raise LocalProtocolError(f"{path!r} is priced twice, or is the token path", field="prices")
@@ -74,7 +76,7 @@ class PricedPaths:
             self._shelves[folded(path)] = Shelf(seller, listing, path)
         if unknown := [path for path in upto if path not in prices]:
             raise LocalProtocolError(f"{unknown[0]!r} has no price", field="upto")
-        if any(not path.startswith("/") or _PATTERN.search(path) for path in free):
+        if not all(_is_whole(path) for path in free):
             raise LocalProtocolError("write whole paths such as '/health'", field="free")
         self._free = frozenset(free)  # as they are written: of any other spelling the application may think otherwise
         said = None if default is None else _listed(default, token_path, sync=sync)
@@ -107,6 +109,10 @@ class PricedPaths:
     def takes_tokens(self, path: str, root: str = "") -> bool:
         """Say whether permits are exchanged for tokens at a decoded path."""
         return bool(self.scopes) and self.token_path in ((path, path.removeprefix(root)) if root else (path,))
+
+
+def _is_whole(path: object) -> bool:
+    return isinstance(path, str) and path.startswith("/") and _PATTERN.search(path) is None
 
 
 def _listed(price: Pricing | Listing, token_path: str, *, sync: bool) -> Listing:

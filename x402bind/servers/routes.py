@@ -58,6 +58,7 @@ class Routes:
         self.marks: dict[str, list[Mark]] = {}
         self._bare: dict[int, str] = {}
         self._unapplied: list[str] = []
+        self._within: dict[int, str] = {}  # by the mark of a method: the class of a route, which calls it by itself
 
     def add(self, route: str, view: Any, methods: Iterable[str]) -> None:
         """Look at the view of a route, at what it wraps, and at the ``methods`` of the class it is of."""
@@ -71,6 +72,9 @@ class Routes:
         for found in (own,) if own is not None else (mark_of(getattr(cls, name, None)) for name in methods):
             if found is not None and found not in self.marks.setdefault(route, []):
                 self.marks[route].append(found)
+        if inspect.isclass(view):
+            within = (mark_of(getattr(view, name, None)) for name in METHODS)
+            self._within |= {id(each): view.__qualname__ for each in within if each is not None}
 
     def problem(self, mark: Mark) -> str | None:
         """Say what is wrong with where a price is; None where it is asked."""
@@ -78,7 +82,11 @@ class Routes:
             free = self._bare[id(mark.endpoint)]
             return f"{mark.where} is served free at {free}: write the price under the route's decorator, next to the function"
         reached = any(mark is each for marks in self.marks.values() for each in marks)
-        return None if reached else f"the price of {mark.where} is on no route"
+        if reached:
+            return None
+        within = self._within.get(id(mark))
+        instead = "" if within is None else f", but on a method: put it on the class {within}"
+        return f"the price of {mark.where} is on no route{instead}"
 
     def problems(self, marks: Iterable[Mark]) -> list[str]:
         """Say what is wrong with where any of these prices is."""

@@ -19,11 +19,12 @@ from urllib.parse import parse_qs, quote
 import anyio
 import anyio.lowlevel
 
+from x402bind.arguments import whole
 from x402bind.drive import arun
 from x402bind.pricing import Asked, Paid, Shelf
 from x402bind.seller import Seller
 from x402core.commands import Command, InvokeHandler, RecordIntent, ReportRefundDue, Respond, SettlePayment, StreamResponse
-from x402core.errors import LocalProtocolError, Reason, Reply, problem
+from x402core.errors import Reason, Reply, problem
 from x402core.events import HandlerHead, Headers, Payer, RequestHead, TokenRequest
 from x402core.machines.machine import Machine
 from x402core.policy import Terms
@@ -51,8 +52,8 @@ class Counter:
 
     def __post_init__(self) -> None:
         seller = self.seller
-        if self.hold_most < 0 or self.body_most < 0:
-            raise LocalProtocolError("a number of bytes", field="hold_most" if self.hold_most < 0 else "body_most")
+        whole(self.hold_most, "hold_most", 0, "bytes")
+        whole(self.body_most, "body_most", 0, "bytes")
         table = {
             **seller.settler.performers(),
             SettlePayment: seller.settler.settle,

@@ -148,10 +148,10 @@ class Facilitators:
         clock: Callable[[], float] = time.monotonic,
         registry: Registry = KNOWN,
     ) -> None:
-        each = (given,) if isinstance(given, str | RemoteFacilitator) else tuple(given)
+        each = (given,) if isinstance(given, str | RemoteFacilitator) else tuple(given) if isinstance(given, Iterable) else ()
         self.all = tuple(RemoteFacilitator(one) if isinstance(one, str) else one for one in each)
-        if not self.all:
-            raise LocalProtocolError("name at least one", field="facilitator")
+        if not self.all or not all(isinstance(one, RemoteFacilitator) for one in self.all):
+            raise LocalProtocolError("name at least one, by its URL or as a RemoteFacilitator", field="facilitator")
         self.registry = registry
         self._clock = clock
         self._lock = threading.Lock()
