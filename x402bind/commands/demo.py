@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 from typing import TextIO, cast
 
 from . import Subparsers, need
@@ -45,6 +46,7 @@ def run(options: argparse.Namespace) -> int:
     except LocalProtocolError as error:
         return misuse("demo", error)
     out = Out()
+    logging.getLogger("x402bind").addHandler(logging.NullHandler())  # what goes wrong is said in one line, below
     try:
         transcript = run_demo(options.rpc, key, None if options.json else cast("TextIO", out))
     except (DemoFailed, DevnetUnavailable, LocalProtocolError, RpcError) as error:
