@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import secrets
 import threading
 from collections.abc import Iterator
@@ -15,15 +16,21 @@ import anyio.to_thread
 import httpx
 import pytest
 from fastapi import FastAPI
+from starlette.applications import Starlette
+from starlette.responses import PlainTextResponse
 
 from tests.servers.doors import buy
 from tests.servers.test_asgi import Scripted, Stand, in_loop, payer
 from tests.servers.visitor import Visit, living, visit
-from tests.shop import Ground, Payer, Shop
+from tests.shop import Ground, Payer, Shop, token_body
 from x402bind.ledger.contract import LedgerUnavailable
+from x402bind.pricing import Listing
+from x402bind.servers import starlette
+from x402bind.servers.asgi import PaymentMiddleware
 from x402bind.servers.fastapi import Payments
+from x402core.events import Dialect, ResponseHead
 from x402core.evm.secp256k1 import public_address
-from x402core.wire import v2
+from x402core.wire import http, v2
 
 assert payer
 
@@ -202,3 +209,46 @@ def test_an_application_whose_threads_are_all_busy_still_sells(ground: Ground, t
         assert shop.seller.ledger.blocking
         assert buy(shop, "/paid").status_code == 200
         assert not release.is_set()
+
+
+@in_loop
+@pytest.mark.parametrize("inside", [True, False], ids=["in a framework", "around it"])
+async def test_a_reference_that_cannot_be_worked_out_is_the_sellers_error(ground: Ground, tmp_path: Path, inside: bool) -> None:
+    """For a token's holder too, whom nothing has told before; who brings no payment is told the price all the same."""
+    fine = [True]
+
+    def named(request: Any) -> str:
+        if not fine:
+            raise KeyError("x-order")
+        return "sold"
+
+    listing = Listing("$0.01", reference=named)
+    if inside:
+        app = Starlette()
+        app.add_route("/paid", starlette.Payments(app, Shop(ground, tmp_path).seller).required(listing)(_sold))
+    else:
+        app = PaymentMiddleware(Scripted("start", "end"), Shop(ground, tmp_path).seller, {"/paid": listing})
+    async with living(app):
+        offer, payer = await asked_in(app), ground.payer()
+        body = token_body(payer.permit(offer, ground))
+        token = json.loads((await visit(app, "/token", method="POST", query="scope=%2Fpaid", body=body)).body)["access_token"]
+        holder = {"Authorization": f"Bearer {token}"}
+        assert (await visit(app, headers=holder)).status == 200
+        fine.clear()
+        assert (await visit(app, headers={"Authorization": "Bearer mine"})).status == 402
+        request = Visit(app, headers=holder)
+        with pytest.raises(KeyError, match="x-order"):
+            await request.run()
+        assert request.status == 500
+
+
+async def _sold(_request: Any) -> PlainTextResponse:
+    return PlainTextResponse("sold")
+
+
+async def asked_in(app: Any) -> Any:
+    """Return the permit-token offer of a door without a server."""
+    unpaid = await visit(app)
+    headers = tuple((name.decode(), value.decode()) for name, value in unpaid.sent[0]["headers"])
+    challenge = http.decode_402(ResponseHead(402, headers, unpaid.body, "http://shop.test/paid"))
+    return next(offer for offer in challenge.offers if offer.dialect is Dialect.PERMIT_TOKEN)

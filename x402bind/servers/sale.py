@@ -101,7 +101,9 @@ class Sale:
         self.inside, self.request_of = inside, request_of
         self.handler: HeldApp | None = None
         self.shelf: Shelf | None = None
-        self.reference = ""
+        self.reference: str | None = None
+        self.error: Exception | None = None  # of a function of the seller's
+        self.paying = False
         self.gone = False
         self.attended = False  # once somebody stands by while the handler runs
         self.left: anyio.Event | None = None  # made when somebody waits for it
@@ -110,14 +112,13 @@ class Sale:
     async def sell(self, shelf: Shelf, path: str) -> None:
         """Sell what is on the shelf, asked for by ``path``."""
         headers = self.headers
-        paying = http.carries_payment(headers)
+        self.paying = paying = http.carries_payment(headers)
         if paying or shelf.computed:
             self.body = await self._read()
             if self.body is None:
                 return
         self.shelf = shelf
-        if http.carries_anything(headers):
-            self.reference = shelf.listing.named(self._request())  # before the money moves: it may raise
+        self.reference = shelf.listing.named(self._request()) if paying else None  # before the money moves: it may raise
         prices = shelf.compute(self._request()) if shelf.computed else None
         terms = shelf.terms(path, await prices if prices is not None and inspect.isawaitable(prices) else prices)
         digest = hashlib.sha256(self.body).digest() if paying and self.body is not None else b""
@@ -156,10 +157,11 @@ class Sale:
                         self._tasks.cancel_scope.cancel()
         finally:
             handler, self.handler = self.handler, None  # which knows us: a circle would outlive the request
+            own, self.error = self.error, None
+        if stayed and not raised:  # what failed is for the framework, or the server's log, as if we were not here
+            raised += [error for error in (own, None if handler is None else handler.error) if error is not None]
         if raised:
-            raise raised.pop()
-        if stayed and handler is not None and handler.error is not None:
-            raise handler.error  # for the framework, or the server's log, as if we were not here
+            raise raised.pop(0)
 
     async def _exchange(self, machine: Machine[Any, Any], event: RequestHead | TokenRequest, terms: Terms) -> bool:
         """Drive the machine, and send what it answers; False when the payer left before there was anything to send."""
@@ -184,7 +186,8 @@ class Sale:
         if final.reply is None:
             assert self.handler is not None
             return await self.handler.release(final.add_headers)
-        broken = self.handler is not None and not self.handler.ready and final.reply.status == 500
+        ready = self.error is None and (self.handler is None or self.handler.ready)
+        broken = not ready and final.reply.status == 500
         if not (broken and self.inside and not http.carries_receipt(final.reply.headers)):
             reply = self._never_in_vain(final.reply)
             await send_reply(self.send, self.counter.shown(reply, terms, self.headers, self.scope["method"]))
@@ -192,7 +195,7 @@ class Sale:
 
     def _never_in_vain(self, reply: Reply) -> Reply:
         """Return what asks for a payment as 503 while nobody settles: whoever signs for that signs in vain."""
-        if reply.status != 402 or self.counter.seller.settler.works or http.carries_payment(self.headers):
+        if reply.status != 402 or self.counter.seller.settler.works or self.paying:
             return reply
         _idle()
         return _CLOSED
@@ -218,7 +221,11 @@ class Sale:
         payer: Payer | None = command.payer
         if payer is not None and self.shelf is not None:
             listing = self.shelf.listing
-            payer = Paid.by(payer, listing, self.reference)
+            try:
+                payer = Paid.by(payer, listing, listing.named(self._request()) if self.reference is None else self.reference)
+            except Exception as error:
+                self.error = error
+                raise
         self.scope["x402"] = payer
         if extensions := self.scope.get("extensions"):  # no other way to send a response than the two messages held here
             self.scope["extensions"] = {k: v for k, v in extensions.items() if not k.startswith("http.response.")}
@@ -329,7 +336,7 @@ _nothing: Final[Callable[[], None]] = lambda: None  # noqa: E731
 
 
 def _headers(scope: Scope) -> Headers:
-    return tuple((name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"])
+    return tuple([(name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]])
 
 
 def _target(scope: Scope) -> str:

@@ -130,7 +130,7 @@ class SyncSale(Generic[R]):
         self._leaf = adispatch(counter.table)
         self._asked = Asked(incoming.method, incoming.path, incoming.query, incoming.headers)
         self._shelf: Shelf | None = None
-        self._reference = ""
+        self._reference: str | None = None
         self._served: Served[R] | None = None
         self._error: Exception | None = None
         self._holding: Future[None] | None = None
@@ -147,8 +147,7 @@ class SyncSale(Generic[R]):
             return self._write(refused.reply)
         self._asked = Asked(asked.method, asked.path, asked.query, asked.headers, body)
         self._shelf = shelf
-        if http.carries_anything(asked.headers):
-            self._reference = shelf.listing.named(self._request)  # before the money moves: it may raise
+        self._reference = shelf.listing.named(self._request) if paying else None  # before the money moves: it may raise
         terms = shelf.terms(asked.path, self._computed(shelf))
         head = RequestHead(asked.method, asked.target, asked.headers, hashlib.sha256(body).digest() if paying else b"")
         return self._drive(self.counter.seller.server_exchange(terms), head, terms)
@@ -270,7 +269,7 @@ class SyncSale(Generic[R]):
         try:
             if payer is not None and self._shelf is not None:
                 listing = self._shelf.listing
-                payer = Paid.by(payer, listing, self._reference)
+                payer = Paid.by(payer, listing, listing.named(self._request) if self._reference is None else self._reference)
             self._served = self._serve(payer, command.hold)
         except Exception as error:
             self._error = error
