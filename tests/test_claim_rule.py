@@ -213,7 +213,9 @@ REFUNDABLE = {  # by row and lease, the records with which the money is there an
     ("row", "lease", "reply", "stored"), list(itertools.product((NO_ROW, *ClaimState), LEASES, REPLIES, RECORDS))
 )
 def test_what_may_be_paid_back(row: str, lease: str, reply: str, stored: str) -> None:
-    assert refundable(_row(row, lease, reply, stored), STORED[stored], now=NOW) is (stored in REFUNDABLE[row, lease])
+    held, paid = _row(row, lease, reply, stored), stored in REFUNDABLE[row, lease]
+    assert refundable(held, STORED[stored], now=NOW, served=True) is paid
+    assert refundable(held, STORED[stored], now=NOW) is (paid and row != "committed" and reply == BARE), "what bought nothing"
 
 
 @pytest.mark.parametrize("outcome", [pending(), void(), void(final=False)])

@@ -388,22 +388,26 @@ class Seller:
 
     async def hold_claim(self, key: str, owner: str) -> None:
         """Extend a claim's lease for as long as this runs: beside a handler, so that a slow one is not run a second time."""
+        pause = 1.0  # a settlement that took its time may have left little of the lease
         while True:
-            await anyio.sleep(LEASE_MARGIN / 3000)
+            await anyio.sleep(pause)
+            pause = LEASE_MARGIN / 3000
             until = Millis(self.clock() + LEASE_MARGIN)
             try:
                 await called(self.ledger, self.ledger.extend, key, owner, until)
             except LedgerUnavailable as error:  # the lease is long: there is time to try again
                 _log.warning("a claim's lease could not be extended: %s", error)
 
-    def refunding(self, key: str) -> bool:
+    def refunding(self, key: str, *, served: bool = False) -> bool:
         """Say that a payment is being paid back: from now on it buys nothing, neither again nor by its token nor by signing in.
 
-        True to one caller: pay the money back.  False: do not; it has not arrived, is paid back already, or is being served for
-        this very moment.  ``key`` is that of :class:`~x402core.commands.ReportRefundDue` or of an entry of the ledger, which is
-        written to in this thread.  Raises: LedgerUnavailable; the ledger's entries then say whether the claim is ``refunded``.
+        True to one caller: pay the money back. False: do not; it has not arrived, is paid back already, or was served
+        since. Where it may be served this very moment, or its server died while it did, it is False until the claim's
+        lease ends, a minute after the permit does: ask again then. ``served`` pays back, too, what was served. ``key`` is
+        that of :class:`~x402core.commands.ReportRefundDue` or of an entry of the ledger, which is written to in this
+        thread. Raises: LedgerUnavailable; the ledger's entries then say whether the claim is ``refunded``.
         """
-        return self.ledger.refund(key, now=self.clock())
+        return self.ledger.refund(key, now=self.clock(), served=served)
 
     def report_refund_due(self, command: ReportRefundDue) -> Any:
         """Tell whoever is to know that a payer paid and was not served; an awaitable answer is to be awaited."""

@@ -263,9 +263,14 @@ def _from_record(record: SettlementRecord, row: ClaimRow | None) -> Claim:
             return Claim(ClaimStatus.PENDING, transactions=record.hashes)
 
 
-def refundable(row: ClaimRow | None, record: SettlementRecord | None, *, now: Millis) -> bool:
-    """Say whether a payment may be paid back: the money has arrived, was not paid back before, and nobody is serving it."""
+def refundable(row: ClaimRow | None, record: SettlementRecord | None, *, now: Millis, served: bool = False) -> bool:
+    """Say whether a payment may be paid back: the money has arrived, was not paid back before, and bought nothing.
+
+    Nor may anybody be serving for it this moment.  ``served``: it may have bought something.
+    """
     if row is None or row.state is ClaimState.REFUNDED or (row.state is ClaimState.CLAIMED and now < row.until):
+        return False
+    if not served and (row.state is ClaimState.COMMITTED or row.reply is not None):
         return False
     return row.settled is not None if record is None else isinstance(record.outcome, Settled)
 

@@ -107,7 +107,7 @@ def test_the_facilitator_is_restarted_while_it_settles(ground: Ground, tmp_path:
     payer = ground.payer()
     with Desk(ground, tmp_path, patience=0.2) as desk, Relay(desk.url) as relay:
         (folder := tmp_path / "shop").mkdir()
-        with selling(ground, folder, relay.url, patience=0.3) as shop:
+        with selling(ground, folder, relay.url, patience=3) as shop:
             headers = payer.header(shop.offer(), ground)
             with ground.automine_off():
                 response = httpx.get(shop.paid, headers=headers, timeout=30)

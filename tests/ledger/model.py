@@ -106,13 +106,9 @@ class Model:
         return any(self.stored(k) in (SETTLED, PROVEN) or k not in {**self.journal, **self.claims} for k in bought)
 
     def grant(self, resource: str, who: str, key: str, owner: str) -> None:
-        """Remember a grant, unless one that is known good is there."""
-        if (
-            not self.paid(resource, who)
-            and key in self.claims
-            and self.claims[key].owner == owner
-            and self.claims[key].state != "refunded"
-        ):
+        """Remember a grant."""
+        held = self.claims.get(key)
+        if held is not None and held.owner == owner and held.state != "refunded":
             self.grants.append((resource, who, key))
 
     def sign_in(self, resource: str, who: str, nonce: str, until: int, now: int) -> str:
@@ -152,12 +148,12 @@ class Model:
             held.reply = held.reply or reply
             held.proven = held.proven or proven
 
-    def refund(self, key: str, now: int) -> bool:
+    def refund(self, key: str, now: int, served: bool) -> bool:
         """Close a paid claim for good."""
         held = self.claims.get(key)
         if held is None or held.state == "refunded" or (held.state == "claimed" and now < held.until):
             return False
-        if self.stored(key) not in (SETTLED, PROVEN):
+        if self.stored(key) not in (SETTLED, PROVEN) or (not served and (held.state == "committed" or held.reply)):
             return False
         held.state = "refunded"
         self.grants = [grant for grant in self.grants if grant[2] != key]

@@ -105,11 +105,11 @@ class Ledgers(RuleBasedStateMachine):
             ledger.keep(permit(n).key, owner, reply, proof)
         self.model.close_claim(permit(n).key, owner, "kept", reply, proof is not None)
 
-    @rule(n=PAYMENTS)
-    def refund(self, n: int) -> None:
-        expected = self.model.refund(permit(n).key, self.now)
+    @rule(n=PAYMENTS, served=st.booleans())
+    def refund(self, n: int, served: bool) -> None:
+        expected = self.model.refund(permit(n).key, self.now, served)
         for ledger in self.both:
-            assert ledger.refund(permit(n).key, now=self.now) is expected
+            assert ledger.refund(permit(n).key, now=self.now, served=served) is expected
 
     @rule(resource=RESOURCES, who=PAYERS, nonce=st.sampled_from(["n1", "n2"]), life=st.sampled_from([0, 1, 1500]))
     def sign_in(self, resource: str, who: Address, nonce: str, life: int) -> None:

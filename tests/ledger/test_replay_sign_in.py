@@ -138,11 +138,25 @@ def test_who_buys_often_fills_no_disk(path: str) -> None:
     for number in range(1, 6):
         buy(ledger, number)
         sign_in(ledger, f"n{number}", until=Millis(NOW + number), now=Millis(NOW + number - 1))
+    assert ledger.prune(LONG_AFTER) == 5
+    assert sign_in(ledger, until=Millis(LONG_AFTER + 1), now=LONG_AFTER) is I.GRANTED
     ledger.close()
     db = sqlite3.connect(path)
     counts = [db.execute(f"SELECT count(*) FROM {table}").fetchone() for table in ("x402_grants", "x402_nonces")]
-    assert counts == [(1,), (1,)], "one grant that is known good, and the nonces that still matter"
+    assert counts == [(1,), (1,)], "one grant of those that are forgotten, and the nonces that still matter"
     db.close()
+
+
+@pytest.mark.parametrize("back", [1, 2])
+def test_paying_one_of_two_back_leaves_the_other(ledger: Ledger, back: int) -> None:
+    for number in (1, 2):
+        buy(ledger, number, journaled=True)
+        ledger.persist(ended(record(number), settled(number)))
+    assert not ledger.refund(record(back).key, now=NOW), "it was served"
+    assert ledger.refund(record(back).key, now=NOW, served=True)
+    assert sign_in(ledger) is I.GRANTED
+    assert ledger.refund(record(3 - back).key, now=NOW, served=True)
+    assert sign_in(ledger, "another") is I.NOT_PAID
 
 
 @pytest.mark.parametrize(("outcome", "answer"), [(settled(), I.GRANTED), (void(), I.NOT_PAID)])

@@ -506,6 +506,9 @@ async def test_a_paid_stream_that_breaks_off_is_reported_and_can_be_had_again(
         assert (await visit(stand.app, headers=headers)).body == b"one."
         assert (await visit(stand.app, headers=headers)).status == 402
     assert (app.runs, len(due)) == (2, 1)
+    seller, key = stand.shop.seller, due[0].key
+    assert not seller.refunding(key), "it was served since it was reported"
+    assert [seller.refunding(key, served=True) for _ in range(2)] == [True, False], "but its seller may be kind"
     stand.earned(1)
 
 

@@ -127,11 +127,12 @@ class Ledger(Protocol):
         A call by anyone but the present owner changes nothing.  On failure: as for :meth:`commit`.
         """
 
-    def refund(self, key: str, *, now: Millis) -> bool:
+    def refund(self, key: str, *, now: Millis, served: bool = False) -> bool:
         """Close a claim whose money is to be paid back, with what it granted: from now on the payment buys nothing.
 
-        True once; False when the money has not arrived, is paid back already, or somebody is serving for it this moment, and
-        for a payment nobody claimed here.  On failure: :meth:`entries` says whether the claim is REFUNDED.
+        True once; False when the money has not arrived, is paid back already, has bought its answer (unless ``served``), or
+        may be buying it this moment, and for a payment nobody claimed here.  On failure: :meth:`entries` says whether the
+        claim is REFUNDED.
         """
 
     def payment_state(self, key: str) -> PaymentState:

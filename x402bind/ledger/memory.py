@@ -114,6 +114,11 @@ class _Store:
         for keys in self.grants.values():
             keys.discard(key)
 
+    def thin_grants(self) -> None:
+        """Of what payments bought that are forgotten, keep one: it cannot fall any more, and so stands for the others."""
+        for keys in self.grants.values():
+            keys -= set(sorted(key for key in keys if self.look(key) == (None, None))[1:])
+
     def put(self, record: SettlementRecord) -> None:
         """Write a record, and where it is looked for."""
         key, slot, who = record.key, record.permit.slot, _debtor(record)
@@ -249,15 +254,13 @@ class MemoryLedger:
             if (after := rows.closed(row, owner, state, settled, reply)) is not None:
                 store.write(after, store.at(key))
             if grant is not None and rows.owned(row, owner):
-                keys = store.grants.setdefault((grant.resource, grant.payer), set())
-                if not any(rows.firm(*store.look(paid)) for paid in keys):
-                    keys.add(key)
+                store.grants.setdefault((grant.resource, grant.payer), set()).add(key)
 
-    def refund(self, key: str, *, now: Millis) -> bool:
+    def refund(self, key: str, *, now: Millis, served: bool = False) -> bool:
         """See :meth:`Ledger.refund`."""
         with self._store as store:
             row, record = store.look(key)
-            if row is None or not rule.refundable(row, record, now=now):
+            if row is None or not rule.refundable(row, record, now=now, served=served):
                 return False
             store.write(replace(row, state=ClaimState.REFUNDED), store.at(key))
             store.ungrant(key)
@@ -413,6 +416,8 @@ class MemoryLedger:
             for key in (*over, *alone):
                 store.drop(key)
                 store.leases.pop(key, None)
+            if over or alone:
+                store.thin_grants()
             return len(over) + len(alone)
 
     def entries(self, *, since: Millis = Millis(0)) -> tuple[Entry, ...]:

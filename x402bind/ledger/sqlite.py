@@ -112,13 +112,13 @@ class SqliteLedger:
             if (after := rows.closed(row, owner, state, settled, reply)) is not None:
                 self._rows.change(db, after)
             if grant is not None and rows.owned(row, owner):
-                sqlite_grants.remember_grant(db, self._rows.look, grant, key)
+                sqlite_grants.remember_grant(db, grant, key)
 
-    def refund(self, key: str, *, now: Millis) -> bool:
+    def refund(self, key: str, *, now: Millis, served: bool = False) -> bool:
         """See :meth:`Ledger.refund`."""
         with self._file.writing() as db:
             row = self._rows.claim(db, key)
-            if row is None or not rule.refundable(row, self._rows.record(db, key), now=now):
+            if row is None or not rule.refundable(row, self._rows.record(db, key), now=now, served=served):
                 return False
             self._rows.change(db, replace(row, state=ClaimState.REFUNDED))
             sqlite_grants.drop_grants(db, key)
@@ -261,6 +261,8 @@ class SqliteLedger:
                         _forget(db, key)
                         if rows.is_void(record):
                             sqlite_grants.drop_grants(db, key)
+                        else:
+                            sqlite_grants.thin_grants(db, key)
                         pruned += 1
             if not found:
                 return pruned + self._prune_alone(before)
@@ -282,6 +284,8 @@ class SqliteLedger:
                             db.execute(f"DELETE FROM {table} WHERE key = ?", (key,))
                         if row.settled is None:
                             sqlite_grants.drop_grants(db, key)
+                        else:
+                            sqlite_grants.thin_grants(db, key)
                         pruned += 1
 
     def entries(self, *, since: Millis = Millis(0)) -> tuple[Entry, ...]:

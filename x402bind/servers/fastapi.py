@@ -44,6 +44,9 @@ _SAID: Final = {
 class _Price(Depends):
     """A dependency, and what depends on it and nothing else: so FastAPI takes it as itself, and within a ``Depends``."""
 
+    __eq__ = object.__eq__
+    __hash__ = object.__hash__  # some releases have a Depends that is compared by value, and has none
+
     def __init__(self, payer: Callable[..., Any]) -> None:
         super().__init__(payer)
         itself = inspect.Parameter("paid", inspect.Parameter.KEYWORD_ONLY, default=self, annotation=Paid)
