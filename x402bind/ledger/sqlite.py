@@ -305,7 +305,10 @@ _OWED: Final = "SELECT amount FROM x402_records WHERE open AND payer = ? AND ass
 _LEASE: Final = """INSERT INTO x402_leases (key, worker, until) VALUES (?, ?, ?)
     ON CONFLICT (key) DO UPDATE SET worker = excluded.worker, until = excluded.until WHERE worker = ? OR until <= ?"""
 # states of numbers: 0 held, 1 used, 2 sealed (rows.NumberState)
-_USE: Final = "UPDATE x402_numbers SET state = 1 WHERE network = ? AND key = ? AND number = ? AND state = 0"
+# INDEXED BY: the planner takes the primary key's first column for narrow, and reads every number of the network
+_USE: Final = """UPDATE x402_numbers INDEXED BY x402_numbers_of SET state = 1
+    WHERE network = ? AND key = ? AND number = ? AND state = 0"""
+_DROP: Final = "DELETE FROM x402_numbers INDEXED BY x402_numbers_of WHERE key = ? AND network = ? AND state = ?"
 _MINE: Final = "SELECT number FROM x402_numbers WHERE network = ? AND account = ? AND key = ? AND state < 2"
 _BUSY: Final = "SELECT number FROM x402_numbers WHERE network = ? AND account = ? AND number >= ?"
 _EXCHANGE: Final = "DELETE FROM x402_numbers WHERE network = ? AND account = ? AND number = ? AND state = 0"
@@ -318,7 +321,7 @@ _OLD: Final = """SELECT seq, key, body FROM x402_records WHERE NOT open AND expi
 
 
 def _drop_numbers(db: sqlite3.Connection, network: Network, key: str, state: NumberState) -> None:
-    db.execute("DELETE FROM x402_numbers WHERE key = ? AND network = ? AND state = ?", (key, network, state))
+    db.execute(_DROP, (key, network, state))
 
 
 def _forget(db: sqlite3.Connection, key: str) -> None:
