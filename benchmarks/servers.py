@@ -306,7 +306,7 @@ def _round(course: Course, servers: dict[str, Server], many: int) -> dict[str, A
 
 
 def _in_turns(course: Course, servers: dict[str, Server]) -> dict[str, Any]:
-    """Measure what nobody pays for in short turns, each time in another order, and return the mean rates.
+    """Measure what nobody pays for in short turns, each time in another order, and return the median rates.
 
     What is compared here differs by a few hundredths, and a machine's speed drifts by more than that in a second.
     """
@@ -323,7 +323,7 @@ def _in_turns(course: Course, servers: dict[str, Server]) -> dict[str, Any]:
     for _ in range(TURNS):
         for name in random.sample(list(jobs), len(jobs)):
             rates[name].append(jobs[name]())
-    return {name: statistics.mean(each) for name, each in rates.items()}
+    return {name: statistics.median(each) for name, each in rates.items()}
 
 
 # ------------------------------------------------------------------------------------------------------------ the result
